@@ -1,0 +1,41 @@
+//! The vocabulary: ids, names, offsets, record batches, errors, limits, clock and chance.
+//!
+//! Everything that two crates must agree on and that is not a rule, a row or a wire message is here.
+//!
+//! Start with [`id`] and [`offset`] (the numbers), then [`batch`] (the unit of everything), [`change`]
+//! (what applying a command writes) and [`error`] (what a failed call says and what to do about it).
+//!
+//! This crate does not know async, I/O or serialization frameworks; the few protobuf bytes it reads, in
+//! [`record`], it walks by hand, because a batch is checked on the hot path and never decoded there.
+//!
+//! # Invariants
+//!
+//! - A number with a meaning is a type: `Offset` and `LogIndex` never mix (compiler).
+//! - Length fields from outside are never trusted (`record::tests`).
+
+pub mod id;
+pub mod name;
+pub mod offset;
+pub mod batch;
+pub mod record;
+pub mod compression;
+pub mod change;
+pub mod topic;
+pub mod error;
+pub mod limits;
+pub mod time;
+pub mod random;
+pub mod principal;
+pub mod bytesize;
+
+pub use batch::{Batch, BatchHeader, Compression, ProducerStamp};
+pub use change::{ChangeSet, IndexRow, StateWrite};
+pub use error::{Action, Failure, LeaderHint, Reason};
+pub use id::{
+    ClusterId, NodeId, PartitionId, ProducerEpoch, ProducerId, Sequence, ShardId, StoreId, TopicId,
+};
+pub use name::TopicName;
+pub use offset::{LogId, LogIndex, Offset, Term};
+pub use principal::Principal;
+pub use random::Random;
+pub use time::{Clock, Monotonic, TimestampMs};
