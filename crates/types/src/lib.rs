@@ -27,6 +27,7 @@ pub mod time;
 pub mod random;
 pub mod principal;
 pub mod bytesize;
+pub mod duration;
 
 pub use batch::{Batch, BatchHeader, Compression, ProducerStamp};
 pub use change::{ChangeSet, IndexRow, StateWrite};
