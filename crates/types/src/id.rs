@@ -108,6 +108,30 @@ pub struct ClusterId(pub Uuid);
 #[serde(transparent)]
 pub struct StoreId(pub Uuid);
 
+impl ClusterId {
+    /// As a number, for formats.
+    pub const fn get(self) -> u128 {
+        self.0.as_u128()
+    }
+
+    /// Reads what [`ClusterId::get`] gave.
+    pub const fn from_number(number: u128) -> Self {
+        Self(Uuid::from_u128(number))
+    }
+}
+
+impl StoreId {
+    /// As a number, for formats.
+    pub const fn get(self) -> u128 {
+        self.0.as_u128()
+    }
+
+    /// Reads what [`StoreId::get`] gave.
+    pub const fn from_number(number: u128) -> Self {
+        Self(Uuid::from_u128(number))
+    }
+}
+
 impl fmt::Display for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
