@@ -1,0 +1,3 @@
+//! Real clusters for tests, what is done to them, and how what happened is judged.
+
+pub mod binaries;
