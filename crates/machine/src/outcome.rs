@@ -57,7 +57,8 @@ pub struct Applied {
     pub purge_to: Option<PurgeTo>,
 }
 
-/// How far the log may be purged.
+/// How far the log may be purged. Never goes back on one replica; a replica that was given a later
+/// checkpoint as its first state passes by earlier ones while it catches up, and ignores those.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PurgeTo {
     /// The last entry that goes. A checkpoint exists at this index.

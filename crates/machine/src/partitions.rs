@@ -23,7 +23,8 @@ use bytes::Bytes;
 use checkpoints::Checkpoints;
 use flotilla_types::{ChangeSet, IndexRow, LogId, Offset, TimestampMs};
 
-/// Rows of forgotten producers and message ids that an append deletes at most: more than it can add.
+/// Batches of message ids that have left the window and that an append clears away at most: more than it
+/// adds, and few enough that a window's end after a busy day costs no pause.
 const UPKEEP_PER_APPEND: usize = 8;
 /// The same for the rare commands, which come when there is no append for a while.
 const UPKEEP_PER_COMMAND: usize = 1024;
@@ -146,7 +147,7 @@ impl Partition {
     fn append(&mut self, at: LogId, append: &Append) -> Result<Ruled, Broken> {
         let mut ruled = Ruled::unchanged(Outcome::Noop);
         let changes = &mut ruled.changes;
-        self.pass_time(append.append_time);
+        self.pass_time(append.append_time, changes);
         let bytes = self.head.bytes_logged.checked_add(u64::from(append.body_bytes));
         self.head.bytes_logged =
             bytes.ok_or_else(|| Broken::new(format!("bytes ever logged overflow at entry {at}")))?;
@@ -161,11 +162,11 @@ impl Partition {
             }
             Ok(Verdict::Fresh) => self.append_fresh(at, append, changes),
         };
-        self.upkeep(UPKEEP_PER_APPEND, changes);
+        self.message_ids.expire(self.head.log_time, self.head.log_start, UPKEEP_PER_APPEND, changes);
         if self.checkpoints.due(self.head.bytes_logged, self.settings.checkpoint_bytes) {
             self.make_checkpoint(at, &mut ruled);
         }
-        row::put(&mut ruled.changes, RowKind::Partition, &[], &self.head);
+        self.put_head(&mut ruled.changes);
         Ok(ruled)
     }
 
@@ -254,7 +255,7 @@ impl Partition {
             return Ruled::unchanged(Outcome::TrimRefused { next_offset: self.head.next_offset });
         }
         let mut ruled = Ruled::unchanged(Outcome::Noop);
-        self.pass_time(now);
+        self.pass_time(now, &mut ruled.changes);
         self.head.log_start = self.head.log_start.max(log_start);
         ruled.outcome = Outcome::Trimmed { log_start: self.head.log_start };
         self.finish_command(ruled)
@@ -262,7 +263,7 @@ impl Partition {
 
     fn checkpoint(&mut self, at: LogId, now: TimestampMs) -> Ruled {
         let mut ruled = Ruled::unchanged(Outcome::Noop);
-        self.pass_time(now);
+        self.pass_time(now, &mut ruled.changes);
         self.make_checkpoint(at, &mut ruled);
         self.finish_command(ruled)
     }
@@ -271,16 +272,21 @@ impl Partition {
         let mut ruled = Ruled::unchanged(Outcome::Noop);
         if self.settings != *settings {
             self.settings = settings.clone();
-            row::put(&mut ruled.changes, RowKind::PartitionSettings, &[], settings);
+            if self.settings == Settings::default() {
+                row::delete(&mut ruled.changes, RowKind::PartitionSettings, &[]);
+            } else {
+                row::put(&mut ruled.changes, RowKind::PartitionSettings, &[], settings);
+            }
         }
         ruled
     }
 
     /// What the timed commands other than an append end with.
     fn finish_command(&mut self, mut ruled: Ruled) -> Ruled {
-        self.upkeep(UPKEEP_PER_COMMAND, &mut ruled.changes);
+        let Head { log_time, log_start, .. } = self.head;
+        self.message_ids.expire(log_time, log_start, UPKEEP_PER_COMMAND, &mut ruled.changes);
         ruled.purge_to = self.checkpoints.purge_below(self.head.log_start, &mut ruled.changes);
-        row::put(&mut ruled.changes, RowKind::Partition, &[], &self.head);
+        self.put_head(&mut ruled.changes);
         ruled
     }
 
@@ -296,15 +302,18 @@ impl Partition {
         ruled.purge_to = self.checkpoints.purge_below(self.head.log_start, &mut ruled.changes);
     }
 
-    fn pass_time(&mut self, now: TimestampMs) {
-        self.head.log_time = self.head.log_time.max(now);
+    /// Nothing in it ever goes back, so once it is there it stays.
+    fn put_head(&self, changes: &mut ChangeSet) {
+        if self.head != Head::default() {
+            row::put(changes, RowKind::Partition, &[], &self.head);
+        }
     }
 
-    /// Deletes rows that nothing can ask for any more. Answers never depend on how far this has come.
-    fn upkeep(&mut self, rows: usize, changes: &mut ChangeSet) {
-        let forgotten = self.producers.expire(self.head.log_time, &self.settings, rows, changes);
+    /// Time goes on, and with it go the producers that have been silent for too long.
+    fn pass_time(&mut self, now: TimestampMs, changes: &mut ChangeSet) {
+        self.head.log_time = self.head.log_time.max(now);
+        let forgotten = self.producers.expire(self.head.log_time, &self.settings, changes);
         self.head.producers_expired = self.head.producers_expired.saturating_add(forgotten);
-        self.message_ids.expire(self.head.log_time, self.head.log_start, rows, changes);
     }
 
     pub(crate) fn rows(&self, out: &mut Vec<(Bytes, Bytes)>) {

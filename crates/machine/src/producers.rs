@@ -68,7 +68,7 @@ impl Producers {
         self.by_id.get(&id)
     }
 
-    /// All of them, by id. Some may be expired already and merely not cleared away yet.
+    /// All of them, by id.
     pub fn iter(&self) -> impl Iterator<Item = (ProducerId, &Producer)> {
         self.by_id.iter().map(|(id, producer)| (*id, producer))
     }
@@ -94,13 +94,11 @@ impl Producers {
         if given.get().checked_add(u64::from(record_count)).is_none() {
             return Err(Refusal::Malformed { why: "more records than sequences" });
         }
-        let known = self.get(producer).filter(|known| !known.is_expired(now, settings));
-        let Some(known) = known else {
-            self.check_room(producer, now, settings)?;
-            return match given {
-                Sequence(0) => Ok(Verdict::Next),
-                given => Err(Refusal::ProducerStateExpired { producer, given }),
-            };
+        let Some(known) = self.get(producer) else {
+            if given != Sequence(0) {
+                return Err(Refusal::ProducerStateExpired { producer, given });
+            }
+            return self.check_room(now, settings).map(|()| Verdict::Next);
         };
         if epoch < known.epoch {
             let current = known.epoch;
@@ -120,15 +118,14 @@ impl Producers {
         }
     }
 
-    /// Whether a new producer may come in: there is room, or someone idle (or expired) to make it.
-    fn check_room(&self, id: ProducerId, now: TimestampMs, settings: &Settings) -> Result<(), Refusal> {
+    /// Whether a new producer may come in: there is room, or someone idle to make it.
+    fn check_room(&self, now: TimestampMs, settings: &Settings) -> Result<(), Refusal> {
         let limit = settings.producers_max.max(1);
-        if self.len() < limit as usize || self.by_id.contains_key(&id) {
-            return Ok(());
-        }
         match self.by_last_append.first() {
-            Some((last_append, _)) if now.saturating_sub(*last_append) >= IDLE_MS => Ok(()),
-            _ => Err(Refusal::TooManyProducers { limit }),
+            Some((last_append, _)) if self.len() >= limit as usize && !is_idle(*last_append, now) => {
+                Err(Refusal::TooManyProducers { limit })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -143,17 +140,14 @@ impl Producers {
         changes: &mut ChangeSet,
     ) -> u64 {
         let mut forgotten = 0;
-        let fresh = Producer::new(stamp.epoch);
         let mut producer = match self.by_id.remove(&stamp.id) {
             Some(known) => {
                 self.by_last_append.remove(&(known.last_append, stamp.id));
-                let expired = known.is_expired(now, settings);
-                forgotten += u64::from(expired);
-                if expired || known.epoch != stamp.epoch { fresh } else { known }
+                if known.epoch == stamp.epoch { known } else { Producer::new(stamp.epoch) }
             }
             None => {
-                forgotten += self.make_room(settings, changes);
-                fresh
+                forgotten = self.make_room(now, settings, changes);
+                Producer::new(stamp.epoch)
             }
         };
         producer.next_sequence =
@@ -169,41 +163,34 @@ impl Producers {
         forgotten
     }
 
-    /// Forgets the longest idle until there is room for one more. More than one goes, over some appends,
-    /// where the limit was lowered.
-    fn make_room(&mut self, settings: &Settings, changes: &mut ChangeSet) -> u64 {
+    /// Forgets the longest idle until there is room for one more, or nobody is idle any more: where the
+    /// limit was lowered, there may be more than it allows for a while.
+    fn make_room(&mut self, now: TimestampMs, settings: &Settings, changes: &mut ChangeSet) -> u64 {
         let limit = settings.producers_max.max(1) as usize;
-        let mut forgotten = 0;
-        while self.len() >= limit && forgotten < 2 && self.forget_first(changes) {
-            forgotten += 1;
-        }
-        forgotten
+        let excess = (self.len() + 1).saturating_sub(limit);
+        self.forget(excess, |last_append| is_idle(last_append, now), changes)
     }
 
-    /// Clears away at most `rows` expired producers, and answers how many it were.
-    pub(crate) fn expire(
-        &mut self,
-        now: TimestampMs,
-        settings: &Settings,
-        rows: usize,
-        changes: &mut ChangeSet,
-    ) -> u64 {
+    /// Forgets everyone whose time is over, and answers how many it were. To be called before a batch is
+    /// judged; each producer is cleared away once, so this costs no more than the appends did.
+    pub(crate) fn expire(&mut self, now: TimestampMs, settings: &Settings, changes: &mut ChangeSet) -> u64 {
+        let oldest = now.saturating_sub_unsigned(settings.producer_expiry_ms);
+        self.forget(self.len(), |last_append| last_append < oldest, changes)
+    }
+
+    /// Forgets at most `most` of those that `may` go, the longest idle first, and answers how many it were.
+    fn forget(&mut self, most: usize, may: impl Fn(TimestampMs) -> bool, changes: &mut ChangeSet) -> u64 {
         let mut forgotten = 0;
-        while forgotten < rows as u64
-            && let Some((last_append, _)) = self.by_last_append.first()
-            && is_expired(*last_append, now, settings)
-            && self.forget_first(changes)
+        while forgotten < most as u64
+            && let Some((last_append, id)) = self.by_last_append.first().copied()
+            && may(last_append)
         {
+            self.by_last_append.pop_first();
+            self.by_id.remove(&id);
+            row::delete(changes, RowKind::Producer, &id.get().to_be_bytes());
             forgotten += 1;
         }
         forgotten
-    }
-
-    fn forget_first(&mut self, changes: &mut ChangeSet) -> bool {
-        let Some((_, id)) = self.by_last_append.pop_first() else { return false };
-        self.by_id.remove(&id);
-        row::delete(changes, RowKind::Producer, &id.get().to_be_bytes());
-        true
     }
 
     pub(crate) fn rows(&self, out: &mut Vec<(Bytes, Bytes)>) {
@@ -229,12 +216,8 @@ impl Producer {
         let batches = Vec::with_capacity(PRODUCER_REMEMBERED_BATCHES);
         Self { epoch, next_sequence: Sequence(0), last_append: 0, batches }
     }
-
-    fn is_expired(&self, now: TimestampMs, settings: &Settings) -> bool {
-        is_expired(self.last_append, now, settings)
-    }
 }
 
-fn is_expired(last_append: TimestampMs, now: TimestampMs, settings: &Settings) -> bool {
-    now.saturating_sub_unsigned(settings.producer_expiry_ms) > last_append
+fn is_idle(last_append: TimestampMs, now: TimestampMs) -> bool {
+    now.saturating_sub(last_append) >= IDLE_MS
 }

@@ -7,7 +7,7 @@ use crate::outcome::{Applied, Broken, Outcome, PurgeTo};
 use crate::partitions::Partition;
 use crate::row::{Row, RowKind};
 use bytes::Bytes;
-use flotilla_types::{ChangeSet, LogId};
+use flotilla_types::{ChangeSet, LogId, ShardId};
 use xxhash_rust::xxh3::Xxh3;
 
 /// What a shard is for.
@@ -17,6 +17,17 @@ pub enum Kind {
     Controller,
     /// Records.
     Partition,
+}
+
+impl Kind {
+    /// What a shard of this number is for; `None` for numbers that are not in use.
+    pub const fn of(shard: ShardId) -> Option<Self> {
+        match shard {
+            ShardId::CONTROLLER => Some(Self::Controller),
+            shard if shard.is_partition() => Some(Self::Partition),
+            _ => None,
+        }
+    }
 }
 
 /// The state of one shard, as of the last entry applied.

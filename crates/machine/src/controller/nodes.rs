@@ -2,6 +2,7 @@
 
 use super::command::NodeSpec;
 use super::outcome::{Outcome, Refusal};
+use super::placement::list;
 use crate::encoding::fields;
 use crate::outcome::Broken;
 use crate::row::{self, Row, RowKind};
@@ -61,7 +62,7 @@ impl Nodes {
         let expected = "expected at least one node, each once";
         let ids: std::collections::BTreeSet<_> = specs.iter().map(|spec| spec.id).collect();
         if specs.is_empty() || ids.len() != specs.len() {
-            return Err(invalid("nodes", format!("{} with {} ids", specs.len(), ids.len()), expected));
+            return Err(invalid("nodes", list(specs.iter().map(|spec| spec.id)), expected));
         }
         if specs.len() > NODES_MAX {
             return Err(Refusal::LimitReached { what: "nodes", limit: NODES_MAX as u64 });

@@ -42,11 +42,17 @@ pub(super) fn check(nodes: &Nodes, replicas: &[NodeId]) -> Result<(), Refusal> {
     if replicas.is_empty() || replicas.len() > REPLICATION_MAX as usize || distinct.len() != replicas.len() {
         return Err(Refusal::Invalid {
             field: "replicas",
-            value: format!("{} places on {} nodes", replicas.len(), distinct.len()),
+            value: list(replicas.iter().copied()),
             expected: "expected 1 to 7 different nodes",
         });
     }
     replicas.iter().try_for_each(|node| nodes.check_usable(*node).map(|_| ()))
+}
+
+/// Nodes as an error names them; a long list is cut.
+pub(super) fn list(nodes: impl Iterator<Item = NodeId>) -> String {
+    let shown: Vec<String> = nodes.take(REPLICATION_MAX as usize + 1).map(|node| node.to_string()).collect();
+    format!("[{}]", shown.join(", "))
 }
 
 /// The places from now on: those that stay keep their life, the others begin one at `at`.

@@ -2,7 +2,7 @@
 //!
 //! A checkpoint at entry `i` stands for everything up to and including `i`. Once the log start has passed
 //! its offset, no kept record is below it, so the log may go up to `i`; a new replica is given that
-//! checkpoint and then the rest of the log.
+//! checkpoint and then the rest of the log. Checkpoints that are no longer listed are of no more use.
 
 use crate::encoding::fields;
 use crate::outcome::{Broken, PurgeTo};

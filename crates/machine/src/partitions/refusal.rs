@@ -1,4 +1,5 @@
 //! Why a batch was not appended. All of these are definite: it never will be by that command.
+//! A refused batch does not move its producer's sequence on: the next batch starts where this one did.
 
 use flotilla_types::error::Describe;
 use flotilla_types::{Action, Failure, Offset, ProducerEpoch, ProducerId, Reason, Sequence};

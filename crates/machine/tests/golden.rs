@@ -1,0 +1,192 @@
+//! Formats stay: every command and row that any build wrote can be read, and this build writes the same.
+//!
+//! Lines are a name and hex digits. With `MACHINE_TESTDATA=write` they are written anew, which is right only
+//! for what no release has written yet.
+
+mod harness;
+
+use flotilla_machine::controller::{self, NodeSpec};
+use flotilla_machine::partitions::Settings;
+use flotilla_machine::{Append, Command, Kind, Malformed, Shard};
+use flotilla_types::topic::{Retention, TopicConfig};
+use flotilla_types::{
+    ClusterId, Compression, LogIndex, NodeId, Offset, ShardId, StoreId, TopicId, TopicName,
+};
+use harness::{Checked, batch};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::Duration;
+
+fn node(id: u32) -> NodeSpec {
+    NodeSpec {
+        id: NodeId(id),
+        peer: format!("n{id}:7501"),
+        client: format!("n{id}:7401"),
+        rack: (id != 2).then(|| "a".to_owned()),
+    }
+}
+
+fn full_append() -> Append {
+    let header = batch(3, Some((7, 2, 41)));
+    Append {
+        append_time: 1_700_000_000_000,
+        expected_offset: Some(Offset(9)),
+        batch: flotilla_types::BatchHeader { compression: Compression::Zstd, schema_id: Some(5), ..header },
+        body_bytes: 4096,
+        message_ids: vec![(0, 1), (2, u128::MAX)],
+        dedup_window_ms: Some(60_000),
+    }
+}
+
+fn config() -> TopicConfig {
+    TopicConfig {
+        retention: Some(Retention::For(Duration::new(3600, 5))),
+        retention_bytes: Some(1 << 30),
+        max_batch_bytes: Some(4096),
+        dedup_window: Some(Duration::from_secs(60)),
+        trace_sample_ratio: Some(0.01),
+    }
+}
+
+/// Every kind of command, with its fields set and, where it has some, absent.
+fn commands() -> Vec<(&'static str, Command)> {
+    use controller::Command as C;
+    let name = TopicName::new("orders").unwrap();
+    let labels = BTreeMap::from([("team".to_owned(), "blue".to_owned()), ("zone".to_owned(), String::new())]);
+    let placement = vec![vec![NodeId(1), NodeId(2)], vec![NodeId(2)]];
+    let c = Command::Controller;
+    vec![
+        ("append", Command::Append(full_append())),
+        ("append-plain", Command::Append(harness::append(1, 0))),
+        ("trim", Command::Trim { log_start: Offset(77), now: 1_700_000_000_001 }),
+        ("checkpoint", Command::Checkpoint { now: -1 }),
+        ("audit", Command::Audit { at: LogIndex(4096), chain: u128::MAX - 1 }),
+        ("configure", Command::Configure(Settings::default())),
+        ("bootstrap", c(C::Bootstrap { cluster: ClusterId::from_number(42), nodes: vec![node(1), node(2)] })),
+        ("register-node", c(C::RegisterNode { node: node(1), store: StoreId::from_number(43) })),
+        ("update-node", c(C::UpdateNode { node: node(2) })),
+        ("retire-node", c(C::RetireNode { node: NodeId(3) })),
+        (
+            "create-topic",
+            c(C::CreateTopic {
+                name: name.clone(),
+                config: config(),
+                labels: labels.clone(),
+                placement: placement.clone(),
+                now: 5,
+                request: 99,
+            }),
+        ),
+        (
+            "create-topic-plain",
+            c(C::CreateTopic {
+                name,
+                config: TopicConfig::default(),
+                labels: BTreeMap::new(),
+                placement: placement.clone(),
+                now: 6,
+                request: 0,
+            }),
+        ),
+        (
+            "update-topic",
+            c(C::UpdateTopic {
+                topic: TopicId(2),
+                config: TopicConfig { retention: Some(Retention::Unlimited), ..TopicConfig::default() },
+                labels,
+            }),
+        ),
+        ("add-partitions", c(C::AddPartitions { topic: TopicId(2), from: 2, placement })),
+        ("delete-topic", c(C::DeleteTopic { topic: TopicId(2) })),
+        (
+            "place-replicas",
+            c(C::PlaceReplicas {
+                shard: ShardId(1024),
+                from: Some(vec![NodeId(1), NodeId(2)]),
+                replicas: vec![NodeId(2), NodeId(1)],
+            }),
+        ),
+        ("allocate-producer-ids", c(C::AllocateProducerIds { count: 1000 })),
+        ("set-feature", c(C::SetFeature { name: "transactions".to_owned(), level: 2 })),
+        ("set-setting", c(C::SetSetting { name: "x".to_owned(), value: Some("y".to_owned()) })),
+        ("set-setting-default", c(C::SetSetting { name: "x".to_owned(), value: None })),
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut out, byte| {
+        write!(out, "{byte:02x}").unwrap();
+        out
+    })
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
+/// Compares with a file of `testdata`, or writes it.
+fn golden(name: &str, actual: &str) {
+    let path = format!("{}/testdata/{name}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("MACHINE_TESTDATA").is_some_and(|how| how == "write") {
+        std::fs::write(&path, actual).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap();
+    for (expected, actual) in expected.lines().zip(actual.lines()) {
+        assert_eq!(expected, actual);
+    }
+    assert_eq!(expected, actual);
+}
+
+#[test]
+fn commands_have_the_bytes_they_always_had() {
+    let mut lines = String::new();
+    for (name, command) in commands() {
+        let bytes = command.encode();
+        assert_eq!(Command::decode(&bytes), Ok(command), "{name}");
+        writeln!(lines, "{name} {}", hex(&bytes)).unwrap();
+    }
+    golden("commands.golden", &lines);
+}
+
+#[test]
+fn commands_of_later_builds_are_unknown_and_nothing_else_is() {
+    let unknown = |version, kind| Err(Malformed::Unknown { version, kind });
+    assert_eq!(Command::decode(&[1, 6]), unknown(1, 6));
+    assert_eq!(Command::decode(&[1, 200, 1, 2, 3]), unknown(1, 200));
+    assert_eq!(Command::decode(&[2, 1, 0, 0]), unknown(2, 1));
+    for bytes in [&[][..], &[1], &[1, 1], &[1, 32, 0]] {
+        assert!(matches!(Command::decode(bytes), Err(Malformed::Corrupt { .. })), "{bytes:?}");
+    }
+}
+
+#[test]
+fn rows_have_the_bytes_they_always_had() {
+    let mut lines = String::new();
+    for kind in [Kind::Partition, Kind::Controller] {
+        let mut checked = Checked::new(kind);
+        // Every kind of row: marks need 4096 entries.
+        for _ in 1..4090 {
+            checked.skip().unwrap();
+        }
+        for (name, command) in commands() {
+            if !matches!(name, "append" | "delete-topic" | "set-setting-default" | "retire-node" | "audit") {
+                checked.apply(&command).unwrap();
+            }
+        }
+        let again = Append { expected_offset: None, batch: batch(3, Some((7, 2, 0))), ..full_append() };
+        checked.apply(&Command::Append(again)).unwrap();
+        for (key, value) in checked.shard.rows() {
+            writeln!(lines, "{kind:?} {} {}", hex(&key), hex(&value)).unwrap();
+        }
+    }
+    golden("rows.golden", &lines);
+    for kind in [Kind::Partition, Kind::Controller] {
+        let rows: Vec<_> = lines
+            .lines()
+            .filter_map(|line| line.strip_prefix(&format!("{kind:?} "))?.split_once(' '))
+            .map(|(key, value)| (unhex(key).into(), unhex(value).into()))
+            .collect();
+        let shard = Shard::load(kind, &rows).unwrap();
+        assert_eq!(shard.rows(), rows);
+    }
+}

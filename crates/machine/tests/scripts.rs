@@ -1,0 +1,31 @@
+//! Every script in `testdata` gets the answers that are written in it.
+//!
+//! With `MACHINE_TESTDATA=write` the answers are written instead: read the difference before keeping it.
+
+mod harness;
+
+use std::path::PathBuf;
+
+fn testdata() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata")
+}
+
+#[test]
+fn scripts_get_the_answers_written_in_them() {
+    let mut scripts: Vec<_> = std::fs::read_dir(testdata())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "txt"))
+        .collect();
+    scripts.sort();
+    assert!(scripts.len() >= 5, "scripts are found");
+    for path in scripts {
+        let expected = std::fs::read_to_string(&path).unwrap();
+        let actual = harness::script::run(&expected);
+        if std::env::var_os("MACHINE_TESTDATA").is_some_and(|how| how == "write") {
+            std::fs::write(&path, actual).unwrap();
+        } else {
+            assert!(actual == expected, "{} answers differently:\n{actual}", path.display());
+        }
+    }
+}
