@@ -27,12 +27,8 @@ pub trait Store: Send + Sync + Debug + 'static {
 
     /// Entries of `range` that are there, dense, from its start (or from the log's first where that is
     /// later) up to some `max_bytes`, but at least one. Checked: a hole or a changed bit is an error.
-    fn log(
-        &self,
-        shard: ShardId,
-        range: Range<LogIndex>,
-        max_bytes: usize,
-    ) -> Result<Vec<LogRow>, ReadError>;
+    fn log(&self, shard: ShardId, range: Range<LogIndex>, max_bytes: usize)
+    -> Result<Vec<LogRow>, ReadError>;
 
     /// One entry.
     fn log_row(&self, shard: ShardId, index: LogIndex) -> Result<Option<LogRow>, ReadError>;
@@ -47,12 +43,7 @@ pub trait Store: Send + Sync + Debug + 'static {
     fn index_floor(&self, shard: ShardId, offset: Offset) -> Result<Option<IndexRow>, ReadError>;
 
     /// Up to `max_rows` index rows with base offset `from` or greater.
-    fn index_range(
-        &self,
-        shard: ShardId,
-        from: Offset,
-        max_rows: usize,
-    ) -> Result<Vec<IndexRow>, ReadError>;
+    fn index_range(&self, shard: ShardId, from: Offset, max_rows: usize) -> Result<Vec<IndexRow>, ReadError>;
 
     /// The first index row with an append time of `time` or later. Append times never decrease.
     fn index_at_time(&self, shard: ShardId, time: TimestampMs) -> Result<Option<IndexRow>, ReadError>;
@@ -117,11 +108,17 @@ pub struct DiskUsage {
 
 /// Leave to queue some bytes; give it back by dropping it.
 #[derive(Debug)]
-pub struct Room(#[expect(dead_code, reason = "held to be dropped")] Option<tokio::sync::OwnedSemaphorePermit>);
+pub struct Room(
+    #[expect(dead_code, reason = "held to be dropped")] Option<tokio::sync::OwnedSemaphorePermit>,
+);
 
 impl Room {
     /// Waits for `bytes`, or for everything where `bytes` is more than there is.
-    pub(crate) async fn wait(budget: std::sync::Arc<tokio::sync::Semaphore>, bytes: usize, of: usize) -> Self {
+    pub(crate) async fn wait(
+        budget: std::sync::Arc<tokio::sync::Semaphore>,
+        bytes: usize,
+        of: usize,
+    ) -> Self {
         let bytes = u32::try_from(bytes.min(of)).unwrap_or(u32::MAX);
         Self(budget.acquire_many_owned(bytes).await.ok())
     }

@@ -197,12 +197,7 @@ impl Store for MemoryStore {
         Ok(self.inner.lock().written.index_floor(shard, offset))
     }
 
-    fn index_range(
-        &self,
-        shard: ShardId,
-        from: Offset,
-        max_rows: usize,
-    ) -> Result<Vec<IndexRow>, ReadError> {
+    fn index_range(&self, shard: ShardId, from: Offset, max_rows: usize) -> Result<Vec<IndexRow>, ReadError> {
         Ok(self.inner.lock().written.index_range(shard, from, max_rows))
     }
 

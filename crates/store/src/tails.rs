@@ -31,6 +31,11 @@ impl Tails {
         self.0.insert(shard, tail);
     }
 
+    /// Where a shard's log is; empty for one that was never seen.
+    pub fn get(&self, shard: ShardId) -> Tail {
+        self.0.get(&shard).copied().unwrap_or_default()
+    }
+
     /// Checks that the write continues what is there, and remembers it.
     ///
     /// # Panics
@@ -49,7 +54,10 @@ impl Tails {
                     "shard {shard}: what is applied stays: truncate from {from}, {tail:?}"
                 );
                 if tail.last.is_some_and(|last| last.index >= *from) {
-                    tail.last = last_before(shard, *from);
+                    // Nothing is left before the first row, nor of what was purged.
+                    let nothing =
+                        tail.purged.map_or(from.get() == 0, |purged| from.get() <= purged.get() + 1);
+                    tail.last = if nothing { None } else { last_before(shard, *from) };
                 }
             }
             Write::Purge { upto, .. } => {

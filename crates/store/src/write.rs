@@ -158,7 +158,8 @@ impl Write {
             Self::Purge { mark, .. } => mark.len(),
             Self::Vote { vote, .. } => vote.len(),
             Self::Apply { changes, membership, checkpoint, .. } => {
-                let state = changes.state.iter().map(|s| s.key.len() + s.value.as_ref().map_or(0, Bytes::len));
+                let state =
+                    changes.state.iter().map(|s| s.key.len() + s.value.as_ref().map_or(0, Bytes::len));
                 state.sum::<usize>()
                     + (changes.index.len() + changes.state.len()) * ROW
                     + membership.len()
