@@ -166,7 +166,7 @@ impl Partition {
         if self.checkpoints.due(self.head.bytes_logged, self.settings.checkpoint_bytes) {
             self.make_checkpoint(at, &mut ruled);
         }
-        self.put_head(&mut ruled.changes);
+        self.finish(&mut ruled);
         Ok(ruled)
     }
 
@@ -258,14 +258,16 @@ impl Partition {
         self.pass_time(now, &mut ruled.changes);
         self.head.log_start = self.head.log_start.max(log_start);
         ruled.outcome = Outcome::Trimmed { log_start: self.head.log_start };
-        self.finish_command(ruled)
+        self.finish_command(&mut ruled);
+        ruled
     }
 
     fn checkpoint(&mut self, at: LogId, now: TimestampMs) -> Ruled {
         let mut ruled = Ruled::unchanged(Outcome::Noop);
         self.pass_time(now, &mut ruled.changes);
         self.make_checkpoint(at, &mut ruled);
-        self.finish_command(ruled)
+        self.finish_command(&mut ruled);
+        ruled
     }
 
     fn configure(&mut self, settings: &Settings) -> Ruled {
@@ -282,12 +284,16 @@ impl Partition {
     }
 
     /// What the timed commands other than an append end with.
-    fn finish_command(&mut self, mut ruled: Ruled) -> Ruled {
+    fn finish_command(&mut self, ruled: &mut Ruled) {
         let Head { log_time, log_start, .. } = self.head;
         self.message_ids.expire(log_time, log_start, UPKEEP_PER_COMMAND, &mut ruled.changes);
+        self.finish(ruled);
+    }
+
+    /// What every timed command ends with: a checkpoint or a log start is new, or at least the time is.
+    fn finish(&mut self, ruled: &mut Ruled) {
         ruled.purge_to = self.checkpoints.purge_below(self.head.log_start, &mut ruled.changes);
         self.put_head(&mut ruled.changes);
-        ruled
     }
 
     fn make_checkpoint(&mut self, at: LogId, ruled: &mut Ruled) {
@@ -299,7 +305,6 @@ impl Partition {
             bytes: self.head.bytes_logged,
         };
         self.checkpoints.add(checkpoint, &mut ruled.changes);
-        ruled.purge_to = self.checkpoints.purge_below(self.head.log_start, &mut ruled.changes);
     }
 
     /// Nothing in it ever goes back, so once it is there it stays.

@@ -10,6 +10,7 @@ use crate::row::{self, Row, RowKind};
 use bytes::Bytes;
 use flotilla_types::{ChangeSet, LogIndex, Offset, TimestampMs};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// One checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,11 +83,10 @@ impl Checkpoints {
 
     /// Chooses the newest one at or below the log start; `None` if the log is purged to it already.
     pub fn purge_below(&mut self, log_start: Offset, changes: &mut ChangeSet) -> Option<PurgeTo> {
-        // Offsets grow with indices, so the search from the end stops at the first that fits.
-        let newest = self.by_index.values().rev().find(|c| c.next_offset <= log_start).copied()?;
-        if self.purged == Some(newest.index) {
-            return None;
-        }
+        // Offsets grow with indices: usually the first one after the purge point ends the search.
+        let after = (self.purged.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        let below = |checkpoint: &&Checkpoint| checkpoint.next_offset <= log_start;
+        let newest = self.by_index.range(after).map(|(_, c)| c).take_while(below).last().copied()?;
         self.purged = Some(newest.index);
         while let Some((index, _)) = self.by_index.first_key_value()
             && *index < newest.index

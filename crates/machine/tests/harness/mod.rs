@@ -46,9 +46,16 @@ impl Checked {
         apply: impl Fn(&mut Shard, LogId) -> Result<Applied, Broken>,
     ) -> Result<Applied, Broken> {
         let at = LogId { term: self.term, index: self.next };
+        let purged = self.shard.purge_to();
         let applied = apply(&mut self.shard, at);
         assert_eq!(apply(&mut self.replica, at), applied, "replicas answer alike");
         let applied = applied?;
+        let now = self.shard.purge_to();
+        assert_eq!(applied.purge_to, if now == purged { None } else { now }, "a purge point is told once");
+        if let Some(partition) = self.shard.partition() {
+            let newest = partition.checkpoints().next_back().map(|checkpoint| checkpoint.index);
+            assert_eq!(applied.checkpoint, newest == Some(at.index), "a checkpoint is listed when made");
+        }
         self.next = self.next.next();
         write(&mut self.rows, &applied.changes);
         self.check_rows();
