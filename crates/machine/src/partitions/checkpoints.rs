@@ -68,12 +68,12 @@ impl Checkpoints {
         bytes_logged.saturating_sub(last) >= every.max(1)
     }
 
-    /// Adds a new one. One that stands at the same offset is of no more use, unless the log begins there.
+    /// Adds a new one. The last one is of no more use if it stands at the same offset; if the log is purged
+    /// to it, then [`Checkpoints::purge_below`], which comes next, moves on to the new one.
     pub fn add(&mut self, checkpoint: Checkpoint, changes: &mut ChangeSet) {
         let last = self.by_index.last_key_value().map(|(_, last)| *last);
         if let Some(last) = last
             && last.next_offset == checkpoint.next_offset
-            && self.purged != Some(last.index)
         {
             self.remove(last.index, changes);
         }

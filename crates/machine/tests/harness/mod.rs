@@ -54,6 +54,11 @@ impl Checked {
         assert_eq!(applied.purge_to, if now == purged { None } else { now }, "a purge point is told once");
         if let Some(partition) = self.shard.partition() {
             let newest = partition.checkpoints().next_back().map(|checkpoint| checkpoint.index);
+            let useful = |checkpoint: &&flotilla_machine::partitions::Checkpoint| {
+                checkpoint.next_offset <= partition.log_start()
+            };
+            let purgeable = partition.checkpoints().filter(useful).next_back().map(|c| c.purge_to());
+            assert_eq!(now, purgeable, "the log is purged as far as it can be");
             assert_eq!(applied.checkpoint, newest == Some(at.index), "a checkpoint is listed when made");
         }
         self.next = self.next.next();
