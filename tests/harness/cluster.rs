@@ -1,6 +1,7 @@
 //! A few nodes that know each other, on loopback addresses of their own.
 
 use crate::node::Node;
+use parking_lot::{Mutex, MutexGuard};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -17,7 +18,11 @@ pub struct Cluster {
     /// In the order of their ids.
     pub nodes: Vec<Node>,
     directory: Option<TempDir>,
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// One cluster at a time in one test program: tests measure, and share the machine.
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Cluster {
     /// Nodes that do not run yet. `settings` is TOML that is added to each node's configuration: top-level
@@ -28,6 +33,7 @@ impl Cluster {
 
     /// As [`Cluster::new`], with data directories elsewhere.
     pub fn with_data(count: u32, settings: &str, data: impl Fn(u32) -> Option<PathBuf>) -> Self {
+        let turn = TURN.lock();
         let directory =
             tempfile::Builder::new().prefix("flotilla-test-").tempdir().expect("temporary directory");
         let network = own_network();
@@ -59,7 +65,7 @@ impl Cluster {
             );
             std::fs::write(node.config(), text).expect("within a new directory");
         }
-        Self { nodes, directory: Some(directory) }
+        Self { nodes, directory: Some(directory), _turn: turn }
     }
 
     /// Starts every node and waits until all are ready.

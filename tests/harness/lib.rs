@@ -15,8 +15,12 @@
 //! - Every checker has been seen to reject a bad history (`tests` in each of [`checkers`]).
 
 pub mod binaries;
+pub mod capabilities;
 pub mod checkers;
 pub mod cluster;
 pub mod digest;
+pub mod disk;
 pub mod history;
 pub mod node;
+pub mod wire;
+pub mod workload;

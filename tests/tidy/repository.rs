@@ -84,7 +84,7 @@ pub fn dependencies(manifest: &toml::Table) -> Vec<String> {
             "dependencies" | "dev-dependencies" | "build-dependencies" => {
                 names.extend(table.iter().map(|(name, how)| {
                     how.get("package").and_then(|p| p.as_str()).unwrap_or(name).to_owned()
-                }))
+                }));
             }
             "target" => {
                 names.extend(table.values().filter_map(|t| t.as_table()).flat_map(dependencies));

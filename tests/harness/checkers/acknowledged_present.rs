@@ -22,7 +22,7 @@ pub fn check(digest: &Digest) -> Vec<String> {
                 found.push(format!(
                     "value {} was acknowledged at partition {} offset {offset} and is gone",
                     sent.value, sent.partition
-                ))
+                ));
             }
             Some(_) => {}
         }

@@ -1,0 +1,4 @@
+//! Real nodes and the worst that happens to machines: power cuts, on file systems that forget what was
+//! not synced.
+
+mod capabilities;
