@@ -57,7 +57,7 @@ impl Checked {
             let useful = |checkpoint: &&flotilla_machine::partitions::Checkpoint| {
                 checkpoint.next_offset <= partition.log_start()
             };
-            let purgeable = partition.checkpoints().filter(useful).next_back().map(|c| c.purge_to());
+            let purgeable = partition.checkpoints().rfind(useful).map(|c| c.purge_to());
             assert_eq!(now, purgeable, "the log is purged as far as it can be");
             assert_eq!(applied.checkpoint, newest == Some(at.index), "a checkpoint is listed when made");
         }
