@@ -2,3 +2,4 @@
 //! not synced.
 
 mod capabilities;
+mod power_cut;
