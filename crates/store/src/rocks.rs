@@ -169,6 +169,19 @@ impl RocksStore {
         &self.metrics
     }
 
+    #[cfg(test)]
+    pub(crate) fn reader_for_tests(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Moves everything written so far out of the write-ahead log.
+    #[cfg(test)]
+    pub(crate) fn flush_for_tests(&self) {
+        for name in crate::rows::family::ALL {
+            self.reader.db().flush_cf(crate::reader::family(self.reader.db(), name)).unwrap();
+        }
+    }
+
     /// Waits until everything purged so far is compacted.
     #[cfg(test)]
     pub(crate) fn wait_for_compactions(&self) {
