@@ -1,2 +1,5 @@
-//! Soon.
-fn main() {}
+//! The `flotilla` command.
+
+fn main() -> std::process::ExitCode {
+    flotilla_cli::main()
+}
