@@ -171,10 +171,8 @@ impl MarkerWriter {
     fn write(&self, slot: usize, number: u64) -> Result<(), String> {
         let bytes = encode(self.store, number, self.clock.wall());
         let written = self.file.write_all_at(&bytes, SLOTS_AT[slot] as u64);
-        let synced = written.and_then(|()| match self.faults.loses_syncs() {
-            true => Ok(()),
-            false => self.file.sync_data(),
-        });
+        let synced =
+            written.and_then(|()| if self.faults.loses_syncs() { Ok(()) } else { self.file.sync_data() });
         synced.map_err(|error| format!("write {}: {error}", self.path.display()))
     }
 }
@@ -185,6 +183,15 @@ mod tests {
     use uuid::Uuid;
 
     const STORE: StoreId = StoreId(Uuid::from_u128(7));
+
+    #[test]
+    fn a_marker_that_cannot_be_written_is_told() {
+        let clock = Arc::new(flotilla_types::time::SystemClock::new());
+        let full = Path::new("/dev/full");
+        let marker = MarkerWriter::open(full, STORE, 1, clock, Arc::default()).unwrap();
+        marker.synced(2);
+        assert!(marker.run(|| panic!("nothing was written")).unwrap_err().contains("/dev/full"));
+    }
 
     #[test]
     fn a_marker_survives_one_damaged_slot_but_not_two() {

@@ -44,6 +44,7 @@ pub struct Expected {
 
 /// A store that was opened, or one that must not be.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them in a process")]
 pub enum Opened {
     /// Ready.
     Sound(RocksStore),

@@ -101,7 +101,7 @@ impl Queue {
             if ready || waited >= self.apply_wait_max {
                 break;
             }
-            self.changed.wait_for(&mut state, self.apply_wait_max - waited);
+            self.changed.wait_for(&mut state, self.apply_wait_max.saturating_sub(waited));
         }
         let mut jobs = Vec::new();
         let mut taken = 0;

@@ -31,7 +31,7 @@ pub(crate) fn open<'a>(key: &[u8], version: u8, value: &'a [u8]) -> Result<&'a [
 
 /// As [`open`], without copying the body.
 pub(crate) fn open_bytes(key: &[u8], version: u8, value: Bytes) -> Result<Bytes, String> {
-    open(key, version, &value).map(<[u8]>::len).map(|len| value.slice(1..1 + len))
+    open(key, version, &value).map(<[u8]>::len).map(|len| value.slice(1..=len))
 }
 
 fn crc(key: &[u8], framed: &[u8]) -> u32 {
