@@ -1,11 +1,11 @@
 //! Settings of consensus: few, in units people use, the rest derived from them.
 
 use crate::error::Error;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Settings of every shard of a node. All nodes of a cluster should have the same timeouts.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// How often a leader says that it lives, in milliseconds. Default 300: a third of the shortest election timeout.

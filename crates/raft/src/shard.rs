@@ -1,122 +1,303 @@
 //! The handle of one shard on this node: propose, wait, look, and change who leads or takes part.
 
+use crate::barrier::Barrier;
 use crate::error::{Error, ProposeError};
+use crate::links::Links;
+use crate::log_store::LogStore;
+use crate::proposal::{Asker, Fate, Gate, Known, Waiting, fate};
+use crate::replica::Replica;
 use crate::status::{Leadership, Progress, ReplicaStatus};
+use crate::types::{Data, Raft, Reply, from_raft, node};
 use bytes::Bytes;
-use flotilla_machine::{Command, Outcome};
-use flotilla_types::{LogIndex, NodeId, Offset, ShardId};
-use std::collections::BTreeSet;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use tokio::sync::{oneshot, watch};
+use flotilla_machine::Command;
+use flotilla_types::{LogIndex, NodeId, Offset, ShardId, Term};
+use futures::FutureExt;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::ForwardToLeader;
+use openraft::raft::linearizable_read::LinearizerOption;
+use openraft::{ReadPolicy, ServerState};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+pub use crate::proposal::Proposal;
 
 /// One shard on this node.
-#[derive(Debug)]
-pub struct Shard {}
-
-/// A command on its way. Resolves to its outcome once it is committed and applied here. Dropping it does not
-/// take the command back.
-#[derive(Debug)]
-#[must_use = "the outcome tells whether the command took effect"]
-pub struct Proposal {
-    pub(crate) answer: oneshot::Receiver<Result<Outcome, ProposeError>>,
+pub struct Shard {
+    pub(crate) replica: Arc<Replica>,
+    pub(crate) raft: Raft,
+    pub(crate) log: LogStore,
+    pub(crate) links: Arc<Links>,
+    pub(crate) leadership: watch::Sender<Leadership>,
+    pub(crate) gate: Mutex<Gate>,
+    pub(crate) barrier: Barrier,
+    /// Idle: no ticks, heartbeats or elections of its own. Changes only under the gate's lock.
+    pub(crate) resting: AtomicBool,
+    pub(crate) stopped: AtomicBool,
+    pub(crate) runtime: Handle,
+    pub(crate) me: Weak<Shard>,
 }
 
-impl Future for Proposal {
-    type Output = Result<Outcome, ProposeError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // A closed channel: the shard was stopped with the command inside, so nothing is known of it.
-        Pin::new(&mut self.answer)
-            .poll(context)
-            .map(|answer| answer.unwrap_or(Err(ProposeError::Lost { leader: None })))
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shard").field("id", &self.id()).field("resting", &self.is_resting()).finish_non_exhaustive()
     }
 }
 
 impl Shard {
     /// Which shard.
     pub fn id(&self) -> ShardId {
-        unimplemented!()
+        self.replica.shard
     }
 
-    /// Queues a command; calls of one shard are appended in the order of these calls.
+    /// Queues a command; calls of one shard are appended in the order of these calls, except around the
+    /// moment when a leader loses and regains touch with its majority.
     pub fn propose(&self, command: Command, payload: Bytes) -> Proposal {
-        let _ = (command, payload);
-        unimplemented!()
+        let (asker, proposal) = Asker::new();
+        if let Some(refusal) = self.refusal() {
+            asker.answer(Err(refusal));
+            return proposal;
+        }
+        let waiting = Waiting { data: Data { header: command.encode(), payload }, asker, waited: false };
+        self.replica.touch();
+        let mut gate = self.gate.lock();
+        match &mut *gate {
+            Gate::Open if self.is_resting() && self.leads() => {
+                *gate = Gate::Closed(VecDeque::from([waiting]));
+                drop(gate);
+                self.regain();
+            }
+            Gate::Open => self.submit(waiting),
+            Gate::Closed(queue) if queue.len() < self.links.config.proposals_max => queue.push_back(waiting),
+            Gate::Closed(_) => {
+                waiting.asker.answer(Err(ProposeError::Unavailable { why: "too many commands wait for the leader" }));
+            }
+        }
+        proposal
     }
 
-    /// Waits until this node has applied everything that was committed anywhere before the call.
+    /// Waits until this node, which leads, has applied everything that was committed anywhere before the
+    /// call. One round trip to a majority, shared by all who wait.
     pub async fn read_barrier(&self) -> Result<LogIndex, ProposeError> {
-        unimplemented!()
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
+        }
+        match self.me.upgrade() {
+            Some(me) => self.barrier.wait(me).await,
+            None => Err(ProposeError::Stopped),
+        }
     }
 
     /// Who leads and who takes part.
     pub fn leadership(&self) -> Leadership {
-        unimplemented!()
+        self.leadership.borrow().clone()
     }
 
     /// The same, as it changes.
     pub fn watch_leadership(&self) -> watch::Receiver<Leadership> {
-        unimplemented!()
+        self.leadership.subscribe()
     }
 
     /// How far this replica has come.
     pub fn progress(&self) -> Progress {
-        unimplemented!()
+        *self.replica.progress.borrow()
     }
 
     /// The same, as it changes.
     pub fn watch_progress(&self) -> watch::Receiver<Progress> {
-        unimplemented!()
+        self.replica.progress.subscribe()
     }
 
     /// Index rows below this offset are written: readable in the store.
     pub fn stored_to(&self) -> Offset {
-        unimplemented!()
+        self.replica.stored_to()
     }
 
     /// Looks at the applied state under a short lock. Call nothing else from `look`.
     pub fn read<T>(&self, look: impl FnOnce(&flotilla_machine::Shard) -> T) -> T {
-        let _ = look;
-        unimplemented!()
-    }
-
-    /// Leader only: hands leadership to a voter that has caught up, and waits until it has it.
-    pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), Error> {
-        let _ = to;
-        unimplemented!()
-    }
-
-    /// Leader only: adds a replica without a vote; returns when that is committed, not when it has caught up.
-    pub async fn add_learner(&self, node: NodeId) -> Result<(), Error> {
-        let _ = node;
-        unimplemented!()
-    }
-
-    /// Leader only: these vote from now on. New ones must be learners. Who no longer votes is removed.
-    pub async fn change_voters(&self, voters: BTreeSet<NodeId>) -> Result<(), Error> {
-        let _ = voters;
-        unimplemented!()
-    }
-
-    /// Leader only: removes a learner.
-    pub async fn remove_learner(&self, node: NodeId) -> Result<(), Error> {
-        let _ = node;
-        unimplemented!()
+        look(&self.replica.machine.lock())
     }
 
     /// Leader only (empty elsewhere): the replicas as it sees them, itself included.
     pub fn replicas(&self) -> Vec<ReplicaStatus> {
-        unimplemented!()
+        let leadership = self.leadership();
+        if !self.leads() {
+            return Vec::new();
+        }
+        let last = self.log.last().map_or(0, |id| id.index);
+        let metrics = self.raft.data_metrics();
+        let replication = metrics.borrow_watched().replication.clone().unwrap_or_default();
+        let status = |id: NodeId, voter| {
+            let matched = if id == self.links.node {
+                Some(last)
+            } else {
+                replication.get(&u64::from(id.0)).and_then(|id| id.map(|id| id.index))
+            };
+            let lag = matched.map_or(last + 1, |matched| last.saturating_sub(matched));
+            ReplicaStatus { node: id, matched: matched.map(LogIndex), lag, voter }
+        };
+        let voters = leadership.voters.iter().map(|id| status(*id, true));
+        voters.chain(leadership.learners.iter().map(|id| status(*id, false))).collect()
     }
 
     /// Why the shard stopped on this node, if it is broken.
     pub fn broken(&self) -> Option<String> {
-        unimplemented!()
+        self.replica.health.broken().map(str::to_owned)
     }
 
     /// Whether it rests: idle, without heartbeats of its own.
     pub fn is_resting(&self) -> bool {
-        unimplemented!()
+        self.resting.load(Ordering::Acquire)
+    }
+
+    /// Whether it was stopped here. A stopped shard stays so; the host starts another.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Whether consensus takes this node for the leader, be it able to serve yet or not.
+    pub(crate) fn leads(&self) -> bool {
+        self.raft.server_metrics().borrow_watched().state == ServerState::Leader
+    }
+
+    pub(crate) fn refusal(&self) -> Option<ProposeError> {
+        if let Some(why) = self.broken() {
+            Some(ProposeError::Broken { why })
+        } else {
+            self.is_stopped().then_some(ProposeError::Stopped)
+        }
+    }
+
+    /// What consensus says of leadership now.
+    pub(crate) fn observe(&self) -> Leadership {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched().clone();
+        let term = metrics.vote.leader_id.term;
+        let leads = metrics.state == ServerState::Leader;
+        let has_begun = self.replica.begun_term.load(Ordering::Acquire) >= term;
+        let membership = metrics.membership_config.membership();
+        Leadership {
+            leader: metrics.current_leader.map(node),
+            term: Term(term),
+            is_leader: leads && has_begun && !self.is_stopped() && self.broken().is_none(),
+            voters: membership.voter_ids().map(node).collect(),
+            learners: membership.learner_ids().map(node).collect(),
+        }
+    }
+
+    fn known(&self, to: &ForwardToLeader<crate::types::Types>) -> Known {
+        let known = self.leadership.borrow().known();
+        match to.leader_id {
+            Some(leader) if known.is_none_or(|(id, _)| id != node(leader)) => {
+                Some((node(leader), self.observe().term))
+            }
+            Some(_) => known,
+            None => known.filter(|(id, _)| *id != self.links.node),
+        }
+    }
+
+    /// Gives a command to consensus, in the order of calls. Called with the gate's lock held.
+    fn submit(&self, waiting: Waiting) {
+        let Waiting { data, asker, waited } = waiting;
+        let (me, again, told) = (self.me.clone(), data.clone(), asker.clone());
+        let reply = Reply::new(move |result| {
+            let Some(shard) = me.upgrade() else { return };
+            match fate(result, |to| shard.known(to)) {
+                Fate::Answered(answer) => told.answer(answer),
+                Fate::LeaseExpired if waited => {
+                    told.answer(Err(ProposeError::Unavailable { why: "the leader does not hear a majority" }));
+                }
+                Fate::LeaseExpired => shard.wait_for_lease(Waiting { data: again, asker: told, waited: true }),
+            }
+        });
+        // Polled once: it is taken now, or its queue is full. The scheduler's budget is not to be asked.
+        let sent = tokio::task::unconstrained(self.raft.client_write_ff(data, Some(reply))).now_or_never();
+        match sent {
+            Some(Ok(())) => {}
+            Some(Err(_)) => asker.answer(Err(self.refusal().unwrap_or(ProposeError::Stopped))),
+            None => asker.answer(Err(ProposeError::Unavailable { why: "too many commands wait for consensus" })),
+        }
+    }
+
+    fn wait_for_lease(&self, waiting: Waiting) {
+        let mut gate = self.gate.lock();
+        match &mut *gate {
+            Gate::Closed(queue) => queue.push_back(waiting),
+            Gate::Open => {
+                *gate = Gate::Closed(VecDeque::from([waiting]));
+                drop(gate);
+                self.regain();
+            }
+        }
+    }
+
+    /// Wakes the shard if it rests, asks a majority, and lets the commands go that wait behind the gate.
+    fn regain(&self) {
+        let Some(me) = self.me.upgrade() else { return };
+        self.runtime.spawn(async move {
+            me.wake("a write");
+            let heard = me.hear_majority().await;
+            let mut gate = me.gate.lock();
+            let Gate::Closed(queue) = std::mem::take(&mut *gate) else { return };
+            for waiting in queue {
+                match &heard {
+                    Ok(_) => me.submit(waiting),
+                    Err(error) => waiting.asker.answer(Err(error.clone())),
+                }
+            }
+        });
+    }
+
+    /// One round trip to a majority; then everything up to the answer is applied here.
+    pub(crate) async fn hear_majority(&self) -> Result<LogIndex, ProposeError> {
+        let read = self.raft.ensure_linearizable(LinearizerOption::from(ReadPolicy::ReadIndex));
+        match tokio::time::timeout(self.links.config.call_timeout(), read).await {
+            Ok(Ok(read)) => Ok(LogIndex(read.log_id().index)),
+            Ok(Err(error)) => Err(match error.forward_to_leader() {
+                Some(to) if to.leader_id != Some(u64::from(self.links.node.0)) => {
+                    ProposeError::NotLeader { leader: self.known(to) }
+                }
+                _ => self
+                    .refusal()
+                    .unwrap_or(ProposeError::Unavailable { why: "the leader does not hear a majority" }),
+            }),
+            Err(_) => Err(ProposeError::Unavailable { why: "no majority answered in time" }),
+        }
+    }
+
+    pub(crate) fn error(&self, error: ProposeError) -> Error {
+        let shard = self.id();
+        match error {
+            ProposeError::NotLeader { leader } | ProposeError::Lost { leader } => {
+                Error::NotLeader { shard, leader }
+            }
+            ProposeError::Stopped => Error::Stopped { shard },
+            ProposeError::Broken { why } => Error::Broken { shard, why },
+            ProposeError::Unavailable { why } => Error::Refused { shard, why: why.into() },
+        }
+    }
+
+    /// Last entry here, and whether it is applied.
+    pub(crate) fn is_settled(&self) -> Option<crate::types::LogId> {
+        let last = self.log.last()?;
+        (self.progress().applied == Some(from_raft(&last))).then_some(last)
+    }
+
+    /// Ends consensus of this shard here. Commands inside have an unknown outcome, commands that wait have none.
+    pub(crate) async fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        if self.resting.swap(false, Ordering::AcqRel) {
+            self.links.metrics.shards_resting.dec();
+        }
+        if let Gate::Closed(queue) = std::mem::take(&mut *self.gate.lock()) {
+            for waiting in queue {
+                waiting.asker.answer(Err(self.refusal().unwrap_or(ProposeError::Stopped)));
+            }
+        }
+        let _ = self.raft.shutdown().await;
+        self.replica.changed.notify_one();
     }
 }

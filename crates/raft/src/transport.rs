@@ -15,11 +15,11 @@ pub struct Frame {
     pub shard: ShardId,
     /// Chosen by the asking node; 0 where no answer is awaited.
     pub call: u64,
-    /// What kind of message, see [`crate::wire`]. Unknown ones are dropped and counted.
+    /// What kind of message, see [`crate::FrameKind`]. Unknown ones are dropped and counted.
     pub kind: u8,
     /// Which connection it takes.
     pub lane: Lane,
-    /// Encoded by [`crate::wire`]; versioned, with its own CRC.
+    /// Encoded by this crate; versioned, with its own CRC.
     pub header: Bytes,
     /// Batches, shared and not copied.
     pub payloads: Vec<Bytes>,

@@ -1,0 +1,58 @@
+//! What this crate counts.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Counters and gauges of all shards of a node.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// Shards that run here.
+    pub shards: Gauge,
+    /// Shards of these that rest.
+    pub shards_resting: Gauge,
+    /// Shards of these that this node leads and can serve.
+    pub shards_led: Gauge,
+    /// Shards of these that stopped for good.
+    pub shards_broken: Gauge,
+    /// Times a shard was woken.
+    pub wakes: Counter,
+    /// Times a shard got another leader, as seen here.
+    pub leader_changes: Counter,
+    /// Frames that did not decode, or whose CRC or batch was damaged.
+    pub frames_malformed: Counter,
+    /// Frames that were refused because too much was waiting.
+    pub frames_refused_busy: Counter,
+    /// Snapshots installed here.
+    pub snapshots_installed: Counter,
+    /// Answers of a peer that had lost what it had acknowledged.
+    pub reversions: Counter,
+    /// Bytes of recent entries in memory, of all shards.
+    pub cache_bytes: Gauge,
+}
+
+impl Metrics {
+    /// Declares them, under `raft_`.
+    pub fn register(&self, registry: &mut Registry) {
+        let raft = registry.sub_registry_with_prefix("raft");
+        raft.register("shards", "Shards that run here", self.shards.clone());
+        raft.register("shards_resting", "Shards here that rest", self.shards_resting.clone());
+        raft.register("shards_led", "Shards that this node leads and can serve", self.shards_led.clone());
+        raft.register("shards_broken", "Shards here that stopped for good", self.shards_broken.clone());
+        raft.register("wakes", "Times a shard here was woken", self.wakes.clone());
+        raft.register("leader_changes", "Times a shard here got another leader", self.leader_changes.clone());
+        raft.register("frames_malformed", "Frames that were damaged or malformed", self.frames_malformed.clone());
+        raft.register(
+            "frames_refused_busy",
+            "Frames refused because too much was waiting",
+            self.frames_refused_busy.clone(),
+        );
+        raft.register("snapshots_installed", "Snapshots installed here", self.snapshots_installed.clone());
+        raft.register(
+            "reversions",
+            "Answers of a peer that had lost what it had acknowledged",
+            self.reversions.clone(),
+        );
+        raft.register("cache_bytes", "Recent entries in memory, in bytes", self.cache_bytes.clone());
+    }
+}
