@@ -15,7 +15,7 @@ pub fn check(repository: &Repository) -> Vec<String> {
         .map(|path| format!("{PAGE} names {path}, which does not exist"))
         .collect();
     for (name, _) in repository.manifests() {
-        if !page.contains(&format!("`{name}`")) {
+        if !page.contains(&format!("`{name}`")) && !page.contains(&format!("`crates/{name}`")) {
             found.push(format!("{PAGE} does not name the crate `{name}`"));
         }
     }

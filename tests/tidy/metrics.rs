@@ -13,7 +13,7 @@ pub fn check(repository: &Repository) -> Vec<String> {
             continue;
         }
         for name in declared(text) {
-            if !page.contains(&format!("{name}`")) && !page.contains(&format!("{name}_total`")) {
+            if !SUFFIXES.iter().any(|suffix| page.contains(&format!("`{name}{suffix}`"))) {
                 found.push(format!("{path} declares {name}, which is not in {PAGE}"));
             }
         }
@@ -21,12 +21,22 @@ pub fn check(repository: &Repository) -> Vec<String> {
     found
 }
 
-/// The first string of each `register(` call: how prometheus-client takes a name.
-fn declared(text: &str) -> impl Iterator<Item = &str> {
+/// What the page format adds to a name: for counters, for units, for both.
+const SUFFIXES: &[&str] = &["", "_total", "_seconds", "_bytes", "_seconds_total", "_bytes_total"];
+
+/// The first string of each call that registers, after its registry's prefix.
+fn declared(text: &str) -> Vec<String> {
     let code = text.split("#[cfg(test)]").next().unwrap_or(text);
-    ["register(", "register_with_unit("].into_iter().flat_map(move |call| {
+    let first = |call: &'static str| {
         code.split(call).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next())
-    })
+    };
+    let prefix = first("sub_registry_with_prefix(").next();
+    let full = |name: &str| match prefix {
+        _ if name.starts_with("flotilla_") => name.to_owned(),
+        Some(prefix) => format!("flotilla_{}_{name}", prefix.trim_start_matches("flotilla_")),
+        None => format!("flotilla_{name}"),
+    };
+    first("register(").chain(first("register_with_unit(")).map(full).collect()
 }
 
 #[cfg(test)]
@@ -49,5 +59,14 @@ mod tests {
     fn a_documented_metric_passes() {
         accepted(check, &[DECLARES, (PAGE, "| `flotilla_store_syncs` | syncs |")]);
         accepted(check, &[DECLARES, (PAGE, "| `flotilla_store_syncs_total` | syncs |")]);
+    }
+
+    #[test]
+    fn a_registry_with_a_prefix_counts_by_its_whole_name() {
+        let declares =
+            "let r = registry.sub_registry_with_prefix(\"raft\");\nr.register_with_unit(\"wait\", \"\", s);";
+        let file = ("crates/raft/src/metrics.rs", declares);
+        assert!(rejected(check, &[file]).contains("flotilla_raft_wait"));
+        accepted(check, &[file, (PAGE, "`flotilla_raft_wait_seconds`")]);
     }
 }
