@@ -156,7 +156,8 @@ pub struct Peer {
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// `error`, `warn`, `info`, `debug` or `trace`, or targets with levels as in
-    /// `info,flotilla_raft=debug`. Default `info`.
+    /// `info,flotilla_raft=debug`. Default `info,openraft=warn`: the consensus library tells of every
+    /// step of every shard.
     pub level: String,
     /// `text` or `json`. Default `text`.
     pub format: LogFormat,
@@ -245,7 +246,7 @@ impl Default for Peer {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Text }
+        Self { level: "info,openraft=warn".to_owned(), format: LogFormat::Text }
     }
 }
 

@@ -1,6 +1,8 @@
 //! One node: its parts, in the order they start and, reversed, stop.
 
 mod start;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use crate::config::{Config, InitialNode};
@@ -103,10 +105,13 @@ impl Node {
         }
         self.http.abort();
         if let Some(runtime) = self.peer_runtime.take() {
-            runtime.shutdown_background();
+            blocking(move || runtime.shutdown_timeout(PEER_RUNTIME_STOP)).await;
         }
     }
 }
+
+/// Its tasks have been told to end; this is how long they may take to hear it.
+const PEER_RUNTIME_STOP: Duration = Duration::from_secs(1);
 
 impl Drop for Node {
     fn drop(&mut self) {

@@ -25,7 +25,7 @@ use futures::future::BoxFuture;
 use link::Link;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// Bounds and waits of the links; see [`crate::config::Peer`].
 pub type Settings = crate::config::Peer;
@@ -44,7 +44,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) metrics: Metrics,
     pub(crate) random: Arc<dyn Random>,
-    pub(crate) inbound: OnceLock<Arc<dyn Inbound>>,
+    /// Weak, because who listens here also sends here.
+    pub(crate) inbound: OnceLock<Weak<dyn Inbound>>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -53,6 +54,13 @@ impl std::fmt::Debug for Shared {
             .field("book", &self.book)
             .field("settings", &self.settings)
             .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Who takes frames; nobody before the start and after the end.
+    pub(crate) fn inbound(&self) -> Option<Arc<dyn Inbound>> {
+        self.inbound.get()?.upgrade()
     }
 }
 
@@ -69,9 +77,9 @@ impl PeerTransport {
         Arc::new(Self { shared: Arc::new(shared), links: RwLock::default(), runtime })
     }
 
-    /// Who takes frames and hears of lost peers. From here on links connect. Once.
-    pub fn start(&self, inbound: Arc<dyn Inbound>) {
-        assert!(self.shared.inbound.set(inbound).is_ok(), "a transport is started once");
+    /// Who takes frames and hears of lost peers; the caller keeps it. From here on links connect. Once.
+    pub fn start(&self, inbound: &Arc<dyn Inbound>) {
+        assert!(self.shared.inbound.set(Arc::downgrade(inbound)).is_ok(), "a transport is started once");
         for link in self.links.read().values() {
             link.start(&self.shared, &self.runtime);
         }

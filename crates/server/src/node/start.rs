@@ -98,7 +98,7 @@ pub(super) async fn start(config: Config, mode: OpenMode) -> Result<Node, StartE
 
     let service = PeerService::new(Arc::clone(&transport));
     if let Ok(serving) = &serving {
-        transport.start(Arc::clone(&serving.host) as Arc<dyn Inbound>);
+        transport.start(&(Arc::clone(&serving.host) as Arc<dyn Inbound>));
         serve_peers(peer, &config, &service, &phases, &metrics, &clock, &peer_runtime);
     }
     let broker = Broker::start(

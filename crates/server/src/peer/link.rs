@@ -88,7 +88,7 @@ impl Link {
         let state = self.state();
         if *reported != state {
             *reported = state;
-            if let Some(inbound) = shared.inbound.get() {
+            if let Some(inbound) = shared.inbound() {
                 inbound.peer_changed(self.peer, state);
             }
         }

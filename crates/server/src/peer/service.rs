@@ -128,7 +128,7 @@ impl Peer for PeerService {
 }
 
 fn deliver(shared: &crate::peer::Shared, from: NodeId, lane: Lane, packet: wire::Packet) {
-    let Some(inbound) = shared.inbound.get() else { return };
+    let Some(inbound) = shared.inbound() else { return };
     for frame in packet.frames {
         let Some(frame) = frames::from_wire(frame, lane) else { continue };
         shared.metrics.peer_received.inc_by(frame.weight() as u64);
