@@ -64,6 +64,8 @@ pub(crate) struct Gathered {
     pub(crate) since: Monotonic,
     /// Bytes of the producer's buffer that it holds.
     pub(crate) held: usize,
+    /// Its caller asked for it as one: it is never split.
+    pub(crate) atomic: bool,
     pub(crate) expected_offset: Option<Offset>,
     pub(crate) done: oneshot::Sender<Settled>,
     later: SettledLater,
@@ -80,6 +82,7 @@ impl Gathered {
             base_timestamp,
             since,
             held: 0,
+            atomic: false,
             expected_offset: None,
             done,
             later,
@@ -183,6 +186,7 @@ impl Batcher {
         self.full.extend(self.open.take());
         let base = records.first().map_or(0, Encodable::timestamp);
         let mut batch = Gathered::new(id, base, now);
+        batch.atomic = true;
         batch.expected_offset = expected_offset;
         records.into_iter().for_each(|record| batch.add(record));
         let later = batch.later.clone();

@@ -9,8 +9,12 @@ use crate::metadata::Metadata;
 use crate::producer::Producer;
 use crate::retry::Backoff;
 use crate::task::Owned;
-use flotilla_types::Reason;
+use flotilla_types::{Reason, limits};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the first record of a topic waits for the topic's settings.
+const LIMIT_WAIT: Duration = Duration::from_secs(1);
 
 /// A cluster as its clients see it: connections and the routes to leaders. Cheap to clone; the
 /// connections close when the last clone and everything made from it are gone.
@@ -29,14 +33,12 @@ pub(crate) struct Inner {
 }
 
 impl Inner {
-    /// The most bytes a topic takes in one batch, or the default if no node says it.
+    /// The most bytes a topic takes in one batch. Records flow without the control plane, so a cluster that
+    /// does not say it soon gets batches of the default size.
     pub(crate) async fn batch_limit(&self, topic: &str) -> usize {
-        use flotilla_types::limits;
-        let asked = crate::admin::topic_of(self, topic).await;
-        asked
-            .ok()
-            .and_then(|topic| topic.config.max_batch_bytes)
-            .map_or(limits::BATCH_DEFAULT_MAX_BYTES, |b| b as usize)
+        let asked = tokio::time::timeout(LIMIT_WAIT, crate::admin::topic_of(self, topic)).await;
+        let limit = asked.ok().and_then(Result::ok).and_then(|topic| topic.config.max_batch_bytes);
+        limit.map_or(limits::BATCH_DEFAULT_MAX_BYTES, |bytes| bytes as usize)
     }
 }
 

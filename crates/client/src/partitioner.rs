@@ -49,8 +49,8 @@ pub fn murmur2(data: &[u8]) -> u32 {
 ///
 /// ```
 /// use flotilla_client::partitioner::partition_for;
-/// assert_eq!(partition_for(b"21", 6).get(), 2);
-/// assert_eq!(partition_for(b"foobar", 6).get(), 4);
+/// assert_eq!(partition_for(b"abc", 6).get(), 3);
+/// assert_eq!(partition_for(b"21", 7).get(), 3);
 /// ```
 pub fn partition_for(key: &[u8], partitions: u32) -> PartitionId {
     PartitionId((murmur2(key) & 0x7fff_ffff) % partitions.max(1))

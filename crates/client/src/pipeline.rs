@@ -5,7 +5,9 @@
 //!    failed one were refused as out of order, or their fate is as unknown as its own.
 //! 3. Then all that may be tried again is sent again, in order, with the same stamps. What had been stored
 //!    after all answers as a duplicate, with its first offset.
-//! 4. A batch that ends without being stored leaves a hole in the sequence. If every later batch certainly
+//! 4. The oldest batch without an answer never has more batches behind it than the partition remembers of a
+//!    producer, answered or not, or it could not be recognised any more when it is sent again.
+//! 5. A batch that ends without being stored leaves a hole in the sequence. If every later batch certainly
 //!    is not stored, they move up. If one might be, moving it could store it twice: it ends as unknown,
 //!    and the producer's epoch is bumped, which fences whatever copy still travels.
 //!
@@ -32,7 +34,8 @@ use tokio::sync::{Notify, oneshot, watch};
 mod recovery;
 mod remainder;
 
-/// An attempt is given up this much after the server should have answered it.
+/// An attempt is given up this much after the server should have answered it, or after as much again as it
+/// had, whichever is less.
 const ANSWER_SLACK: Duration = Duration::from_secs(1);
 /// How long the old leader may still answer once a newer one is known.
 const OLD_LEADER_GRACE: Duration = Duration::from_millis(300);
@@ -48,8 +51,11 @@ pub(crate) struct Inlet {
 #[derive(Debug)]
 struct Sent {
     id: u64,
+    /// Counts this partition's batches.
+    number: u64,
     since: Monotonic,
     held: usize,
+    atomic: bool,
     expected_offset: Option<flotilla_types::Offset>,
     done: oneshot::Sender<Settled>,
     batch: Batch,
@@ -96,10 +102,16 @@ pub(crate) struct Pipeline {
     routes: watch::Receiver<Arc<Routes>>,
     identity: Identity,
     window: VecDeque<Sent>,
+    next_number: u64,
     /// Where the batches on the way went, and under which leadership.
     stream: Option<(Arc<ProduceStream>, Term)>,
     /// A batch failed: drain, then try again.
     recovering: bool,
+    /// A batch on the way ran out of time: until those behind it have their answers nobody knows whether the
+    /// sequence goes on behind it.
+    given_up: bool,
+    /// The newest leadership that was tried.
+    tried: Term,
     pause_until: Option<Monotonic>,
     abandon_at: Option<Monotonic>,
     linger: Option<Duration>,
@@ -124,8 +136,11 @@ impl Pipeline {
             routes,
             identity,
             window: VecDeque::new(),
+            next_number: 0,
             stream: None,
             recovering: false,
+            given_up: false,
+            tried: Term(0),
             pause_until: None,
             abandon_at: None,
             linger: None,
@@ -138,8 +153,9 @@ impl Pipeline {
     pub(crate) async fn run(mut self) {
         loop {
             self.expire();
-            if self.recovering && !self.any_waiting() {
-                self.recover();
+            if self.given_up && self.window.is_empty() {
+                self.given_up = false;
+                self.identity.bump();
             }
             if !self.recovering {
                 self.pull();
@@ -159,15 +175,27 @@ impl Pipeline {
         self.shared.client.options.clock.monotonic()
     }
 
+    fn attempt_timeout(&self) -> Duration {
+        let given = self.shared.options.request_timeout;
+        given + given.min(ANSWER_SLACK)
+    }
+
     fn any_waiting(&self) -> bool {
         self.window.iter().any(Sent::is_waiting)
+    }
+
+    /// The partition remembers a producer's last few batches and knows a repeat by them. So the oldest batch
+    /// without an answer may have that many behind it, also counting those that have theirs.
+    fn has_room(&self) -> bool {
+        let span = self.window.front().map_or(0, |oldest| self.next_number - oldest.number);
+        span < self.shared.options.in_flight as u64
     }
 
     /// Fills the window with batches whose time has come.
     fn pull(&mut self) {
         let now = self.now();
         self.linger = None;
-        while self.window.len() < self.shared.options.in_flight {
+        while !self.given_up && self.has_room() {
             let idle = self.window.is_empty();
             let next = self.inlet.batcher.lock().next(now, self.shared.options.linger, idle);
             match next {
@@ -195,8 +223,10 @@ impl Pipeline {
         let header = header.seal(&body);
         self.window.push_back(Sent {
             id: gathered.id,
+            number: self.next_number,
             since: gathered.since,
             held: gathered.held,
+            atomic: gathered.atomic,
             expected_offset: gathered.expected_offset,
             done: gathered.done,
             batch: Batch { header, body },
@@ -204,6 +234,7 @@ impl Pipeline {
             doubtful: false,
             remainder: None,
         });
+        self.next_number += 1;
     }
 
     /// Sends what is pending, in order, unless it is not the time or what is on the way went elsewhere.
@@ -216,6 +247,7 @@ impl Pipeline {
             Ok(leader) => leader,
             Err(error) => return self.stumble(error),
         };
+        self.tried = self.tried.max(leader.term);
         let same = self.stream.as_ref().filter(|(stream, term)| {
             stream.is_alive() && *term == leader.term && stream.endpoint == leader.endpoint
         });
@@ -329,7 +361,7 @@ impl Pipeline {
         let options = &self.shared.options;
         let linger = self.linger.map(|rest| now.plus(rest));
         let attempt = self.window.iter().find_map(|sent| match &sent.state {
-            State::Waiting { since, .. } => Some(since.plus(options.request_timeout + ANSWER_SLACK)),
+            State::Waiting { since, .. } => Some(since.plus(self.attempt_timeout())),
             _ => None,
         });
         let oldest = self.window.front().map(|sent| sent.since);
@@ -347,6 +379,7 @@ impl Pipeline {
             if let Some(Sent { state: State::Answered(Ok(stored)), .. }) = self.window.front() {
                 let stored = stored.clone();
                 self.backoff.reset();
+                self.given_up = false; // what came before it was stored, or this could not be
                 self.shared.budget.earn();
                 if let Some(sent) = self.window.pop_front() {
                     self.settle(sent, Ok(stored));
@@ -362,7 +395,7 @@ impl Pipeline {
             if self.any_waiting() {
                 let at = self.now().plus(OLD_LEADER_GRACE);
                 self.abandon_at.get_or_insert(at);
-            } else if self.backoff.failures() <= 1 {
+            } else if leader.term > self.tried {
                 self.pause_until = None;
             }
         }

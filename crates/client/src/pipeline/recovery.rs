@@ -62,7 +62,7 @@ impl Pipeline {
     pub(super) fn recover(&mut self) {
         self.recovering = false;
         self.abandon_at = None;
-        let mut damage = Damage::default();
+        let mut damage = Damage { fence: std::mem::take(&mut self.given_up), ..Damage::default() };
         let mut first: Option<Error> = None;
         let mut kept = VecDeque::new();
         for mut sent in std::mem::take(&mut self.window) {
@@ -103,7 +103,7 @@ impl Pipeline {
 
     /// Ends a batch; if the server named single records of it, the others go on as a smaller batch.
     fn split(&self, sent: Sent, error: Error, records: &[(u32, Error)], damage: &mut Damage) -> Option<Sent> {
-        if !sent.doubtful && sent.expected_offset.is_none() && !records.is_empty() {
+        if !sent.doubtful && !sent.atomic && !records.is_empty() {
             return match Remainder::without(sent, records) {
                 Ok(rest) => Some(rest),
                 Err(ended) => {
@@ -121,14 +121,17 @@ impl Pipeline {
     }
 
     /// Gives the remaining batches stamps that cannot store anything twice.
-    fn repair(&mut self, kept: VecDeque<Sent>, mut damage: Damage) -> VecDeque<Sent> {
+    fn repair(&mut self, kept: VecDeque<Sent>, damage: Damage) -> VecDeque<Sent> {
         if damage.hole.is_none() && !damage.fence && !damage.stranger {
             return kept;
+        }
+        let behind = |sent: &Sent| damage.hole.is_none_or(|hole| sent.sequence() >= hole);
+        if !damage.fence && !damage.stranger && !kept.iter().any(|sent| sent.doubtful && behind(sent)) {
+            return self.move_up(kept, damage.hole);
         }
         let mut sure = VecDeque::new();
         for sent in kept {
             if sent.doubtful {
-                damage.fence = true;
                 let error = self.last_words("an earlier batch failed while this one was on its way");
                 self.settle(sent, Err(error.doubted()));
             } else {
@@ -138,57 +141,76 @@ impl Pipeline {
         if damage.stranger {
             tracing::warn!(topic = %self.topic, partition = %self.partition, "going on as a new producer");
             self.identity = Identity::allocate(&*self.shared.client.options.random);
-        } else if damage.fence {
+        } else {
             self.identity.bump();
-        } else if let Some(hole) = damage.hole {
-            self.identity.rewind(hole);
         }
-        for sent in &mut sure {
-            sent.batch.header.producer = Some(self.identity.stamp(sent.batch.header.record_count));
-            sent.batch.header = sent.batch.header.seal(&sent.batch.body);
-        }
+        sure.iter_mut().for_each(|sent| self.stamp(sent));
         sure
+    }
+
+    /// Closes the hole. What stands before it keeps its stamps.
+    fn move_up(&mut self, mut kept: VecDeque<Sent>, hole: Option<Sequence>) -> VecDeque<Sent> {
+        if let Some(hole) = hole {
+            self.identity.rewind(hole);
+            kept.iter_mut().filter(|sent| sent.sequence() >= hole).for_each(|sent| self.stamp(sent));
+        }
+        kept
+    }
+
+    fn stamp(&mut self, sent: &mut Sent) {
+        sent.batch.header.producer = Some(self.identity.stamp(sent.batch.header.record_count));
+        sent.batch.header = sent.batch.header.seal(&sent.batch.body);
     }
 
     /// Deadlines: of attempts, of an old leader's grace, and of records.
     pub(super) fn expire(&mut self) {
         let now = self.now();
-        let attempt = self.shared.options.request_timeout + super::ANSWER_SLACK;
+        let attempt = self.attempt_timeout();
         let overdue = self
             .window
             .iter()
             .any(|sent| matches!(&sent.state, State::Waiting { since, .. } if now.since(*since) >= attempt));
-        let late = |since| now.since(since) >= self.shared.options.delivery_timeout;
-        let expired = self.window.front().is_some_and(|sent| late(sent.since));
         if overdue {
             self.abandon("no answer in time", true);
-        } else if expired && self.any_waiting() {
-            self.abandon("no answer before the delivery timeout", false);
         } else if self.abandon_at.is_some_and(|at| now >= at) {
             self.abandon("the old leader did not answer", false);
         }
-        if expired {
-            if self.recovering {
-                self.recover();
-            }
-            self.expire_window();
+        if self.recovering && !self.any_waiting() {
+            self.recover();
         }
+        self.expire_window();
         self.expire_inlet();
     }
 
+    /// Ends what has had its time. What is on the way behind it goes on: its answers will tell.
     fn expire_window(&mut self) {
         let now = self.now();
         let timeout = self.shared.options.delivery_timeout;
         let mut damage = Damage::default();
         while let Some(sent) = self.window.pop_front_if(|sent| now.since(sent.since) >= timeout) {
-            damage.hole.get_or_insert(sent.sequence());
-            damage.fence |= sent.doubtful;
+            let on_the_way = !sent.is_pending();
+            let doubtful = sent.doubtful
+                || match &sent.state {
+                    State::Pending | State::Answered(Ok(_)) => false,
+                    State::Waiting { .. } => true,
+                    State::Answered(Err(refused)) => refused.error.is_outcome_unknown(),
+                };
+            if on_the_way {
+                self.given_up = true;
+            } else {
+                damage.hole.get_or_insert(sent.sequence());
+                damage.fence |= doubtful;
+            }
             let error = self.last_words(&format!("not acknowledged within {timeout:?}"));
-            let error = if sent.doubtful { error.doubted() } else { error };
+            let error = if doubtful { error.doubted() } else { error };
             self.settle(sent, Err(error));
         }
-        let kept = std::mem::take(&mut self.window);
-        self.window = self.repair(kept, damage);
+        if damage.hole.is_some() {
+            // The first was pending, so all were: nothing is on the way.
+            damage.fence |= std::mem::take(&mut self.given_up);
+            let kept = std::mem::take(&mut self.window);
+            self.window = self.repair(kept, damage);
+        }
     }
 
     /// Batches that never got into the window end as certainly not stored.

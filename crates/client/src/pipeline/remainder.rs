@@ -3,18 +3,18 @@
 //! A topic with a dedup window refuses a batch of which some records are known and some are not, and
 //! names the known ones with their first offsets. Those have their answer; the others are still to be
 //! stored. Only batches that this producer put together are split, never one whose caller asked for it
-//! to be atomic at an offset, nor one whose earlier attempt may have been stored.
+//! to be atomic, nor one whose earlier attempt may have been stored.
 
 use super::{Sent, State};
 use crate::batcher::{Stored, pack};
 use crate::error::{Error, Result};
 use crate::record::WireRecords;
 use bytes::Bytes;
-use flotilla_types::{Offset, compression};
+use flotilla_types::{Offset, Reason, compression};
 use prost::Message;
 
-/// What a record error names when the record is stored already.
-const FIRST_OFFSET: &str = "first_offset";
+/// What a record error names when the record is stored already, as `ALREADY_EXISTS`.
+const FIRST_OFFSET: &str = "offset";
 
 /// How some records of a batch ended, and which are still on the way.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Remainder {
         }
         let body = if left.len() == rest.len() { None } else { keep(&sent, &left) };
         let (Some(body), false) = (body, left.is_empty()) else {
-            let undecided = || Err(Error::fatal(flotilla_types::Reason::InvalidRecord, "batch was refused"));
+            let undecided = || Err(Error::fatal(Reason::InvalidRecord, "batch was refused"));
             let all = settled.into_iter().map(|outcome| outcome.unwrap_or_else(undecided)).collect();
             return Err(Box::new((sent, all)));
         };
@@ -75,7 +75,8 @@ impl Remainder {
 }
 
 fn record_outcome(error: &Error) -> Result<Stored> {
-    match error.metadata().get(FIRST_OFFSET).and_then(|offset| offset.parse().ok()) {
+    let first = error.metadata().get(FIRST_OFFSET).and_then(|offset| offset.parse().ok());
+    match first.filter(|_| error.reason() == Some(Reason::AlreadyExists)) {
         Some(offset) => Ok(Stored { base_offset: Offset(offset), append_time: 0, duplicate: true }),
         None => Err(error.clone()),
     }
