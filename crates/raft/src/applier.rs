@@ -46,6 +46,7 @@ struct Batch {
     checkpoint: Option<(LogIndex, Bytes)>,
     purge_to: Option<machine::PurgeTo>,
     begun_term: Option<u64>,
+    audit_due: bool,
 }
 
 impl Applier {
@@ -97,13 +98,14 @@ impl Applier {
                 break;
             }
         }
+        batch.audit_due = machine.audit_due().is_some();
         Ok((batch, progress_of(&machine)))
     }
 
     /// Queues the change set, tells, publishes, answers.
     async fn finish(&self, batch: Batch, progress: crate::status::Progress) {
         let replica = &self.replica;
-        let Batch { changes, told, checkpoint, purge_to, begun_term } = batch;
+        let Batch { changes, told, checkpoint, purge_to, begun_term, audit_due } = batch;
         let Some(last) = told.last().map(|told| from_raft(&told.id)) else { return };
         let index = changes.index.clone();
         let membership = encode_stored_membership(&replica.membership.lock());
@@ -145,6 +147,8 @@ impl Applier {
         }
         if let Some(term) = begun_term {
             replica.begun_term.fetch_max(term, Ordering::AcqRel);
+        }
+        if begun_term.is_some() || audit_due {
             replica.changed.notify_one();
         }
     }

@@ -42,5 +42,7 @@ pub use observer::{AppliedEntry, Observer};
 pub use shard::{Proposal, Shard};
 pub use metrics::Metrics;
 pub use wire::FrameKind;
+/// For who composes a process: the store that a [`Host`] is given.
+pub use flotilla_store as store;
 pub use status::{KnownLeaders, Leadership, Progress, ReplicaStatus};
 pub use transport::{Frame, Inbound, Lane, PeerState, Transport, Unreachable};

@@ -165,6 +165,9 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin> Run<S> {
         let config = &self.peer.links.config;
         let (max_messages, max_bytes) = (config.pipeline_max_messages, config.pipeline_max_bytes);
         loop {
+            if self.input.is_none() && self.sent.is_empty() {
+                return None;
+            }
             let has_room = self.sent.len() < max_messages && self.bytes < max_bytes;
             let input = if has_room { self.input.as_mut() } else { None };
             let ttl = self.ttl;
@@ -190,9 +193,6 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin> Run<S> {
                     },
                     None => self.input = None,
                 },
-            }
-            if self.input.is_none() && self.sent.is_empty() {
-                return None;
             }
         }
     }

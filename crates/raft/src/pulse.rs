@@ -306,6 +306,10 @@ impl Host {
             self.observer().leadership(shard.id(), &now);
         }
         self.announce(shard, &now);
+        if now.is_leader && let Some(audit) = shard.replica.take_audit_due() {
+            // Its outcome is the replicas' own business: one that differs breaks down.
+            drop(shard.propose(audit, bytes::Bytes::new()));
+        }
         if shard.replica.take_purge_wanted().is_some() {
             let _ = shard.raft.trigger().snapshot().await;
         }

@@ -7,7 +7,7 @@ use crate::observer::Observer;
 use crate::status::Progress;
 use crate::types::{LogId, SnapshotMeta, StoredMembership, from_raft, to_raft};
 use bytes::Bytes;
-use flotilla_machine::{self as machine, Kind, PurgeTo};
+use flotilla_machine::{self as machine, Command, Kind, PurgeTo};
 use flotilla_store::Store;
 use flotilla_types::{Clock, LogIndex, Offset, ShardId};
 use parking_lot::Mutex;
@@ -34,6 +34,8 @@ pub(crate) struct Replica {
     pub snapshot: Mutex<Option<SnapshotMeta>>,
     /// A checkpoint that is written and should become the snapshot.
     pub purge_wanted: Mutex<Option<PurgeTo>>,
+    /// Index of the newest audit that this node proposed.
+    pub audited_at: AtomicU64,
     /// Something changed that the shard's watcher acts on.
     pub changed: Arc<Notify>,
     /// When something was last proposed or applied, in milliseconds of the monotonic clock.
@@ -98,6 +100,7 @@ impl Replica {
             machine: Mutex::new(machine),
             membership: Mutex::new(membership),
             snapshot: Mutex::new(snapshot),
+            audited_at: AtomicU64::new(0),
             changed: Arc::new(Notify::new()),
             active_at_ms: AtomicU64::new(0),
             clock,
@@ -129,6 +132,13 @@ impl Replica {
             *wanted = None;
         }
         *wanted
+    }
+
+    /// The audit that a leader should propose now; each index once.
+    pub fn take_audit_due(&self) -> Option<Command> {
+        let due = self.machine.lock().audit_due()?;
+        let Command::Audit { at, .. } = &due else { return None };
+        (self.audited_at.fetch_max(at.0, Ordering::AcqRel) < at.0).then_some(due)
     }
 
     /// The checkpoint at exactly `index`, if there is one.

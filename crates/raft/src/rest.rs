@@ -13,7 +13,7 @@
 use crate::proposal::Gate;
 use crate::shard::Shard;
 use crate::transport::PeerState;
-use crate::types::{node, to_raft};
+use crate::types::node;
 use crate::wire::Restable;
 use flotilla_types::{Monotonic, NodeId};
 use openraft::async_runtime::watch::WatchReceiver;
@@ -119,10 +119,5 @@ impl Shard {
             shard.raft.runtime_config().elect(true);
         });
         true
-    }
-
-    /// The last entry applied, in the library's terms.
-    pub(crate) fn applied(&self) -> Option<crate::types::LogId> {
-        self.progress().applied.map(to_raft)
     }
 }
