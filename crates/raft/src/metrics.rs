@@ -34,7 +34,7 @@ pub struct Metrics {
 impl Metrics {
     /// Declares them, under `raft_`.
     pub fn register(&self, registry: &mut Registry) {
-        let raft = registry.sub_registry_with_prefix("raft");
+        let raft = registry.sub_registry_with_prefix("flotilla_raft");
         raft.register("shards", "Shards that run here", self.shards.clone());
         raft.register("shards_resting", "Shards here that rest", self.shards_resting.clone());
         raft.register("shards_led", "Shards that this node leads and can serve", self.shards_led.clone());

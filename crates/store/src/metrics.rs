@@ -61,7 +61,7 @@ impl Default for Metrics {
 impl Metrics {
     /// Makes them visible, each with the prefix `store_`.
     pub fn register(&self, registry: &mut Registry) {
-        let store = registry.sub_registry_with_prefix("store");
+        let store = registry.sub_registry_with_prefix("flotilla_store");
         store.register("commits", "Batches written", self.commits.clone());
         store.register("syncs", "Batches synced", self.syncs.clone());
         store.register("writes", "Writes in batches", self.writes.clone());
