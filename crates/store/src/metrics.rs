@@ -59,7 +59,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Makes them visible, each with the prefix `store_`.
+    /// Makes them visible, each with the prefix `flotilla_store_`.
     pub fn register(&self, registry: &mut Registry) {
         let store = registry.sub_registry_with_prefix("flotilla_store");
         store.register("commits", "Batches written", self.commits.clone());
