@@ -12,8 +12,17 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Duration;
 
+/// What `-h` says at its end.
+const LETTERS: &str = "Letters of --format: %t topic, %p partition, %o offset, %k key, %v value, %h headers, \
+    %d timestamp, %e leader epoch, %x producer id, %y producer epoch, %i message id, %T %K %V lengths of topic, key, \
+    value, %% percent. Keys, values and headers take {hex}, {base64}, {json}: %v{hex}. Times take {rfc3339}, {s}, \
+    {ms} or a strftime layout: %d{%H:%M:%S}. \\n \\t \\xNN are bytes.\n\n\
+    Offsets: start, end, N, +N after the start, -N before the end, @TIME (RFC 3339, a date, Unix milliseconds, \
+    or -1h from now), FROM:TO up to but without TO.";
+
 /// `flotilla consume`.
 #[derive(Debug, Args)]
+#[command(after_help = LETTERS)]
 pub struct Arguments {
     /// Topics
     #[arg(required = true, add = crate::completion::topics())]
@@ -37,6 +46,7 @@ pub struct Arguments {
 
 /// `flotilla tail`.
 #[derive(Debug, Args)]
+#[command(after_help = LETTERS)]
 pub struct TailArguments {
     /// The topic
     #[arg(add = crate::completion::topics())]
@@ -52,7 +62,7 @@ pub struct TailArguments {
 /// What both take.
 #[derive(Debug, Args)]
 pub struct Reading {
-    /// How to print a record, from letters: %t %p %o %k %v %h %d %e %x %y %i %T %K %V (see the guide)
+    /// How to print a record, from letters; see below
     #[arg(short = 'f', long, value_name = "FORMAT", conflicts_with_all = ["print_key", "print_offset", "print_partition", "print_timestamp", "print_headers"])]
     format: Option<String>,
     /// Only these partitions

@@ -28,7 +28,7 @@ pub struct Arguments {
     /// Read this file instead of stdin
     #[arg(short = 'i', long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// How a record is written in the input, from %k %v %i %d and text (else each line is a value)
+    /// How a record is written in the input, such as '%k\\t%v\\n': %k key, %v value, %i message id, %d Unix milliseconds (else each line is a value)
     #[arg(short = 'f', long, value_name = "FORMAT")]
     format: Option<String>,
     /// A key for every record

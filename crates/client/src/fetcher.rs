@@ -114,8 +114,9 @@ impl Fetcher {
         let mut backoff = Backoff::default();
         let mut unknown_since = None;
         let mut epoch = None;
+        let mut asked = Term(0);
         loop {
-            let error = match self.fetch(order, position, epoch).await {
+            let error = match self.fetch(order, position, epoch, &mut asked).await {
                 Ok(read) => {
                     backoff.reset();
                     unknown_since = None;
@@ -149,11 +150,12 @@ impl Fetcher {
             if error.class() == Class::Fatal {
                 return error;
             }
-            self.pause(order, error, &mut backoff).await;
+            self.pause(order, error, &mut backoff, asked).await;
         }
     }
 
-    async fn pause(&self, order: Order, error: Error, backoff: &mut Backoff) {
+    /// Waits before the next try, but not for one at a newer leader than the one that was asked.
+    async fn pause(&self, order: Order, error: Error, backoff: &mut Backoff, asked: Term) {
         let metadata = &self.client.metadata;
         let went_elsewhere = metadata.hint(self.topic.as_str(), self.partition, error.leader());
         let pause = backoff.pause(&*self.client.options.random, error.retry_after());
@@ -162,9 +164,14 @@ impl Fetcher {
         }
         tracing::debug!(topic = %self.topic, partition = %self.partition, %error, ?pause, "fetch is tried again");
         self.note(order, |progress| progress.trouble = Some(error));
-        if !(went_elsewhere && backoff.failures() == 1) {
-            tokio::time::sleep(pause).await;
-        }
+        let mut routes = metadata.watch();
+        let newer = routes.wait_for(|routes| {
+            routes
+                .leadership(self.topic.as_str(), self.partition)
+                .and_then(|leadership| leadership.leader.as_ref())
+                .is_some_and(|leader| leader.term > asked)
+        });
+        let _ = tokio::time::timeout(pause, newer).await;
     }
 
     /// Where a position is. Tries for as long as it takes, like a fetch would.
@@ -204,7 +211,13 @@ impl Fetcher {
         Ok(elsewhere)
     }
 
-    async fn fetch(&self, order: Order, position: Offset, epoch: Option<Term>) -> Result<batch_reader::Read> {
+    async fn fetch(
+        &self,
+        order: Order,
+        position: Offset,
+        epoch: Option<Term>,
+        asked: &mut Term,
+    ) -> Result<batch_reader::Read> {
         let mut routes = self.client.metadata.watch();
         let (leader, topic_id) = {
             let routes = routes.borrow_and_update();
@@ -218,6 +231,7 @@ impl Fetcher {
             let topic_id = routes.topic(self.topic.as_str()).map(|route| route.topic_id.clone());
             (leader, topic_id.filter(|id| !id.is_empty()))
         };
+        *asked = leader.term;
         let request = v1::FetchRequest {
             partitions: vec![v1::FetchPartition {
                 topic: self.topic.as_str().to_owned(),

@@ -102,11 +102,17 @@ impl Measure {
 
     /// A record that was due then ended well just now.
     pub fn ended(&self, due: Duration, bytes: usize) {
+        self.end(Some(due), bytes);
+    }
+
+    fn end(&self, due: Option<Duration>, bytes: usize) {
         let now = self.clock.monotonic();
-        let latency = now.since(self.begun).saturating_sub(due).as_micros() as u64;
         let mut inner = self.inner();
-        inner.whole.saturating_record(latency);
-        inner.second.saturating_record(latency);
+        if let Some(due) = due {
+            let latency = now.since(self.begun).saturating_sub(due).as_micros() as u64;
+            inner.whole.saturating_record(latency);
+            inner.second.saturating_record(latency);
+        }
         inner.ended += 1;
         inner.bytes += bytes as u64;
         let gap = now.since(inner.last_end.unwrap_or(now));
@@ -117,8 +123,7 @@ impl Measure {
 
     /// A record was read without being due; only rates and gaps count.
     pub fn read(&self, bytes: usize) {
-        let elapsed = self.elapsed();
-        self.ended(elapsed, bytes);
+        self.end(None, bytes);
     }
 
     /// A record failed.
@@ -163,15 +168,19 @@ impl Measure {
                 Some(error) => format!(" failed {} unknown {} ({error})", inner.failed, inner.unknown),
                 None => String::new(),
             };
-            if self.shown {
-                eprintln!(
-                    "{:3.0}s {asked}reached {rate:.0}/s p50 {} p99 {} max {} us, waiting {}{failures}",
-                    now.as_secs_f64(),
+            let waiting = inner.sent.saturating_sub(inner.ended + inner.failed + inner.unknown);
+            let latency = match (inner.second.len(), inner.sent) {
+                (0, 0) => String::new(),
+                (0, _) => format!(" nothing ended, waiting {waiting}"),
+                _ => format!(
+                    " p50 {} p99 {} max {} us, waiting {waiting}",
                     inner.second.value_at_quantile(0.5),
                     inner.second.value_at_quantile(0.99),
                     inner.second.max(),
-                    inner.sent.saturating_sub(inner.ended + inner.failed + inner.unknown),
-                );
+                ),
+            };
+            if self.shown {
+                eprintln!("{:3.0}s {asked}reached {rate:.0}/s{latency}{failures}", now.as_secs_f64());
             }
             before = inner.ended;
             at = now;
