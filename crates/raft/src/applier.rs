@@ -45,7 +45,6 @@ struct Batch {
     told: Vec<Told>,
     checkpoint: Option<(LogIndex, Bytes)>,
     purge_to: Option<machine::PurgeTo>,
-    begun_term: Option<u64>,
     audit_due: bool,
 }
 
@@ -76,7 +75,6 @@ impl Applier {
                     (data.header, data.payload, machine.apply(at, &command))
                 }
                 EntryPayload::Blank => {
-                    batch.begun_term = Some(at.term.0);
                     (Bytes::new(), Bytes::new(), machine.skip(at))
                 }
                 EntryPayload::Membership(membership) => {
@@ -105,7 +103,7 @@ impl Applier {
     /// Queues the change set, tells, publishes, answers.
     async fn finish(&self, batch: Batch, progress: crate::status::Progress) {
         let replica = &self.replica;
-        let Batch { changes, told, checkpoint, purge_to, begun_term, audit_due } = batch;
+        let Batch { changes, told, checkpoint, purge_to, audit_due } = batch;
         let Some(last) = told.last().map(|told| from_raft(&told.id)) else { return };
         let index = changes.index.clone();
         let membership = encode_stored_membership(&replica.membership.lock());
@@ -139,16 +137,17 @@ impl Applier {
         replica.observer.applied(replica.shard, &entries);
         drop(entries);
         replica.touch();
-        replica.progress.send_replace(progress);
+        let before = replica.progress.send_replace(progress).applied;
+        let is_first_of_term = before.is_none_or(|before| before.term < last.term);
+        let passes_start = before.is_none_or(|before| before.index.0 < replica.log_end_at_start)
+            && last.index.0 >= replica.log_end_at_start;
         for told in told {
             if let Some(responder) = told.responder {
                 responder.send(told.outcome);
             }
         }
-        if let Some(term) = begun_term {
-            replica.begun_term.fetch_max(term, Ordering::AcqRel);
-        }
-        if begun_term.is_some() || audit_due {
+        // The first of a term, or the last of what was there at start: its leader may be ready to serve.
+        if is_first_of_term || passes_start || audit_due {
             replica.changed.notify_one();
         }
     }

@@ -34,6 +34,8 @@ mod replica;
 mod health;
 mod encoding;
 mod types;
+#[cfg(test)]
+mod conformance;
 
 pub use config::Config;
 pub use error::{Error, ProposeError};

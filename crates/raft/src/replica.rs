@@ -28,8 +28,9 @@ pub(crate) struct Replica {
     pub progress: watch::Sender<Progress>,
     /// Index rows below this offset are written.
     pub stored_to: AtomicU64,
-    /// Term of the newest entry with which a leader began that is applied here.
-    pub begun_term: AtomicU64,
+    /// Where the log ended at start: a leader that restarts with its vote appends nothing, so only this says
+    /// what it had before.
+    pub log_end_at_start: u64,
     /// What consensus has as its snapshot.
     pub snapshot: Mutex<Option<SnapshotMeta>>,
     /// A checkpoint that is written and should become the snapshot.
@@ -92,8 +93,8 @@ impl Replica {
             store,
             observer,
             health,
+            log_end_at_start: log.last().map_or(0, |id| id.index),
             log,
-            begun_term: AtomicU64::new(0),
             stored_to: AtomicU64::new(progress.high_watermark.0),
             progress: watch::Sender::new(progress),
             purge_wanted: Mutex::new(machine.purge_to()),
@@ -116,6 +117,14 @@ impl Replica {
 
     pub fn stored_to(&self) -> Offset {
         Offset(self.stored_to.load(Ordering::Acquire))
+    }
+
+    /// Whether everything from before the leadership of `term` is applied: its leader's first entry is, and
+    /// what the log held at start.
+    pub fn has_begun(&self, term: u64) -> bool {
+        self.progress.borrow().applied.is_some_and(|applied| {
+            applied.term.0 >= term && applied.index.0 >= self.log_end_at_start
+        })
     }
 
     pub fn applied(&self) -> Option<LogId> {

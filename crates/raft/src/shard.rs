@@ -177,7 +177,7 @@ impl Shard {
         let metrics = metrics.borrow_watched().clone();
         let term = metrics.vote.leader_id.term;
         let leads = metrics.state == ServerState::Leader;
-        let has_begun = self.replica.begun_term.load(Ordering::Acquire) >= term;
+        let has_begun = self.replica.has_begun(term);
         let membership = metrics.membership_config.membership();
         Leadership {
             leader: metrics.current_leader.map(node),

@@ -244,7 +244,7 @@ impl Cluster {
         eventually("a leader", || {
             let mut best = None;
             for node in self.nodes.values() {
-                let leadership = node.host.shard(shard)?.leadership();
+                let Some(leadership) = node.host.shard(shard).map(|shard| shard.leadership()) else { continue };
                 if leadership.is_leader && best.is_none_or(|(term, _)| term < leadership.term) {
                     best = Some((leadership.term, node.id));
                 }
@@ -274,9 +274,9 @@ impl Cluster {
                 .nodes
                 .values()
                 .filter_map(|node| node.host.shard(shard))
-                .map(|shard| shard.read(|machine| (machine.applied(), machine.hash())));
+                .map(|shard| (shard.progress().applied, shard.read(|machine| (machine.applied(), machine.hash()))));
             let first = states.next()?;
-            states.all(|state| state == first).then_some(first.1)
+            (first.0 == first.1.0 && states.all(|state| state == first)).then_some(first.1.1)
         })
         .await
     }
