@@ -8,13 +8,13 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::net::TcpListener;
 
 /// What the pages show.
 #[derive(Clone, Debug)]
 pub struct Pages {
-    registry: Arc<Registry>,
+    registry: Arc<OnceLock<Registry>>,
     readiness: Arc<RwLock<Readiness>>,
 }
 
@@ -27,11 +27,17 @@ pub enum Readiness {
     Not(String),
 }
 
-impl Pages {
-    /// Not ready: starting.
-    pub fn new(registry: Registry) -> Self {
+impl Default for Pages {
+    fn default() -> Self {
         let starting = Readiness::Not("starting".to_owned());
-        Self { registry: Arc::new(registry), readiness: Arc::new(RwLock::new(starting)) }
+        Self { registry: Arc::default(), readiness: Arc::new(RwLock::new(starting)) }
+    }
+}
+
+impl Pages {
+    /// What `/metrics` shows from here on; empty before. Once.
+    pub fn show(&self, registry: Registry) {
+        assert!(self.registry.set(registry).is_ok(), "metrics are collected once");
     }
 
     /// Returns whether that is news.
@@ -75,7 +81,9 @@ async fn readyz(State(pages): State<Pages>) -> impl IntoResponse {
 async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let mut page = String::new();
-    match prometheus_client::encoding::text::encode(&mut page, &pages.registry) {
+    let nothing = Registry::default();
+    let registry = pages.registry.get().unwrap_or(&nothing);
+    match prometheus_client::encoding::text::encode(&mut page, registry) {
         Ok(()) => (StatusCode::OK, [(header::CONTENT_TYPE, OPEN_METRICS)], page),
         Err(error) => {
             let text = [(header::CONTENT_TYPE, "text/plain")];

@@ -3,10 +3,12 @@
 //! A node that was started with another cluster's data, under a number that is taken, or behind an address
 //! that now belongs to somebody else must be refused before one frame of it reaches Raft.
 
+mod stores;
+
+pub use stores::KnownStores;
+
 use flotilla_proto::peer::v1 as wire;
 use flotilla_types::{ClusterId, NodeId, StoreId};
-use parking_lot::Mutex;
-use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// The version of the protocol between nodes. A node talks to its own version and the one before.
@@ -85,24 +87,18 @@ pub enum Refused {
 #[derive(Debug)]
 pub struct Book {
     me: Identity,
-    /// Store ids by node: as the controller says, else as first heard.
-    stores: Mutex<BTreeMap<NodeId, StoreId>>,
+    stores: KnownStores,
 }
 
 impl Book {
-    /// Knows nobody yet.
-    pub fn new(me: Identity) -> Self {
-        Self { me, stores: Mutex::default() }
+    /// `stores` is what was heard in earlier lives of this process.
+    pub fn new(me: Identity, stores: KnownStores) -> Self {
+        Self { me, stores }
     }
 
     /// This node.
     pub fn me(&self) -> &Identity {
         &self.me
-    }
-
-    /// The store a node must have, as the controller says.
-    pub fn expect_store(&self, node: NodeId, store: StoreId) {
-        self.stores.lock().insert(node, store);
     }
 
     /// What this node says first to `target`.
@@ -141,11 +137,10 @@ impl Book {
         let store = Uuid::parse_str(&hello.store_id)
             .map(StoreId)
             .map_err(|_| Refused::StoreId(hello.store_id.chars().take(64).collect()))?;
-        let ours = *self.stores.lock().entry(node).or_insert(store);
-        if ours != store {
-            return Err(Refused::Store { node, theirs: store, ours });
+        match self.stores.meet(node, store) {
+            Some(ours) if ours != store => Err(Refused::Store { node, theirs: store, ours }),
+            _ => Ok(node),
         }
-        Ok(node)
     }
 }
 
@@ -154,12 +149,13 @@ mod tests {
     use super::*;
 
     fn book(node: u32) -> Book {
-        Book::new(Identity {
+        let me = Identity {
             cluster: ClusterId(Uuid::from_u128(1)),
             node: NodeId(node),
             store: StoreId(Uuid::from_u128(100 + u128::from(node))),
             incarnation: 5,
-        })
+        };
+        Book::new(me, KnownStores::default())
     }
 
     #[test]
@@ -186,12 +182,5 @@ mod tests {
         assert!(matches!(with(|h| h.store_id = "x".to_owned()), Refused::StoreId(_)));
         let lost_disk = with(|h| h.store_id = Uuid::from_u128(7).to_string());
         assert!(matches!(lost_disk, Refused::Store { node: NodeId(2), .. }), "{lost_disk}");
-    }
-
-    #[test]
-    fn what_the_controller_says_of_a_store_wins() {
-        let (one, two) = (book(1), book(2));
-        one.expect_store(NodeId(2), StoreId(Uuid::from_u128(7)));
-        assert!(one.check(&two.hello(NodeId(1), wire::Lane::Control), |_| true).is_err());
     }
 }

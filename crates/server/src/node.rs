@@ -32,7 +32,8 @@ pub struct Node {
     transport: Arc<PeerTransport>,
     /// The client listener and what watches the broker.
     tasks: JoinSet<()>,
-    http: tokio::task::JoinHandle<()>,
+    /// The http listener: answers until the end.
+    probes: JoinSet<()>,
     /// Raft and its traffic. `None` only while stopping.
     peer_runtime: Option<tokio::runtime::Runtime>,
 }
@@ -103,7 +104,7 @@ impl Node {
                 tracing::error!("the store was not closed: {error}");
             }
         }
-        self.http.abort();
+        self.probes.shutdown().await;
         if let Some(runtime) = self.peer_runtime.take() {
             blocking(move || runtime.shutdown_timeout(PEER_RUNTIME_STOP)).await;
         }

@@ -80,9 +80,8 @@ struct Escaping<'w>(Writer<'w>);
 
 impl fmt::Write for Escaping<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.chars().try_for_each(|c| match escaped(c) {
-            true => write!(self.0, "{}", c.escape_unicode()),
-            false => self.0.write_char(c),
+        text.chars().try_for_each(|c| {
+            if escaped(c) { write!(self.0, "{}", c.escape_unicode()) } else { self.0.write_char(c) }
         })
     }
 }
@@ -96,9 +95,10 @@ fn escaped(c: char) -> bool {
 pub fn escape(text: &str, limit: usize) -> String {
     let mut out = String::new();
     for c in text.chars().take(limit) {
-        match escaped(c) {
-            true => out.extend(c.escape_unicode()),
-            false => out.push(c),
+        if escaped(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
         }
     }
     out

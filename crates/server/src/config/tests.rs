@@ -124,9 +124,11 @@ fn the_shipped_file_shows_every_key_with_its_default() {
         });
         assert!(shown.is_some(), "{key} is not in deploy/config/node.toml");
     }
-    let mut defaults = Config::default();
-    defaults.node_id = config.node_id;
-    defaults.cluster_id = config.cluster_id;
-    defaults.initial_nodes.clone_from(&config.initial_nodes);
+    let defaults = Config {
+        node_id: config.node_id,
+        cluster_id: config.cluster_id,
+        initial_nodes: config.initial_nodes.clone(),
+        ..Config::default()
+    };
     assert_eq!(config.to_toml(), defaults.to_toml(), "what the file shows are the defaults");
 }

@@ -4,7 +4,7 @@ use super::{Addresses, Node, StartError, blocking, own_entry, spec, watch};
 use crate::config::{Config, InitialNode};
 use crate::grpc;
 use crate::http::{self, Pages, Readiness};
-use crate::identity::{Book, Identity};
+use crate::identity::{Book, Identity, KnownStores};
 use crate::listener::{self, Settings};
 use crate::metrics::Metrics;
 use crate::peer::{PeerService, PeerTransport};
@@ -36,6 +36,12 @@ pub(super) async fn start(config: Config, mode: OpenMode) -> Result<Node, StartE
     let (http, http_at) = bind("listen.http", &config.listen.http)?;
     let addresses = Addresses { client: client_at, peer: peer_at, http: http_at };
 
+    // Whoever supervises the process must not take reading a long log for death.
+    let pages = Pages::default();
+    let http = TcpListener::from_std(http).map_err(|error| StartError::System(error.to_string()))?;
+    let mut probes = JoinSet::new();
+    probes.spawn(http::serve(http, pages.clone(), phases.clone()));
+
     let opened = open(&config, mode, Arc::clone(&clock)).await?;
     let (store, quarantined, store_id) = match opened {
         Opened::Sound(store) => {
@@ -59,8 +65,12 @@ pub(super) async fn start(config: Config, mode: OpenMode) -> Result<Node, StartE
         store: store_id,
         incarnation: random.bits(),
     };
+    let stores = match &store {
+        Some(_) => KnownStores::open(&config.data_dir.join("peers")),
+        None => Ok(KnownStores::default()),
+    };
     let transport = PeerTransport::new(
-        Book::new(me),
+        Book::new(me, stores.map_err(StartError::System)?),
         config.peer.clone(),
         metrics.clone(),
         Arc::clone(&random),
@@ -90,11 +100,7 @@ pub(super) async fn start(config: Config, mode: OpenMode) -> Result<Node, StartE
         }
     };
 
-    // From here on probes are answered; the store may take a while to replay its log before.
-    let pages = Pages::new(registry);
-    let http = TcpListener::from_std(http).map_err(|error| StartError::System(error.to_string()))?;
-    #[expect(clippy::disallowed_methods, reason = "the http listener, owned by the node")]
-    let http = tokio::spawn(http::serve(http, pages.clone(), phases.clone()));
+    pages.show(registry);
 
     let service = PeerService::new(Arc::clone(&transport));
     if let Ok(serving) = &serving {
@@ -141,7 +147,7 @@ pub(super) async fn start(config: Config, mode: OpenMode) -> Result<Node, StartE
         data = %config.data_dir.display(), "started"
     );
     let peer_runtime = Some(peer_runtime);
-    Ok(Node { broker, addresses, quarantined, phases, pages, store, transport, tasks, http, peer_runtime })
+    Ok(Node { broker, addresses, quarantined, phases, pages, store, transport, tasks, probes, peer_runtime })
 }
 
 fn bind(

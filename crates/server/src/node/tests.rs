@@ -37,18 +37,23 @@ async fn channel(node: &Node) -> Channel {
     Endpoint::from_shared(format!("http://{}", node.addresses.client)).unwrap().connect().await.unwrap()
 }
 
-/// Starts again in the same process. The end of the last call of the node before may take a moment to be
-/// noticed, and with it the directory is free.
-async fn start_again(config: Config) -> Node {
-    for _ in 0..500 {
-        match Node::start(config.clone(), OpenMode::Existing).await {
-            Err(StartError::Store(flotilla_broker::store::OpenError::Locked(_))) => {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+/// A copy of a stopped node's directory: the original is locked for as long as this process lives.
+fn copied(data: &std::path::Path) -> std::path::PathBuf {
+    fn copy(from: &std::path::Path, to: &std::path::Path) {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let to = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                copy(&entry.path(), &to);
+            } else {
+                std::fs::copy(entry.path(), to).unwrap();
             }
-            started => return started.unwrap(),
         }
     }
-    panic!("the data directory stays locked");
+    let to = data.join("copy");
+    copy(&data.join("data"), &to);
+    to
 }
 
 async fn dev() -> Dev {
@@ -107,7 +112,19 @@ async fn produce(channel: &Channel, requests: Vec<v1::ProduceRequest>) -> Vec<v1
     all
 }
 
+/// Asks again for as long as it is told to.
 async fn fetch(channel: &Channel, topic: &str, offset: i64, max_wait_ms: i32) -> v1::FetchedPartition {
+    for _ in 0..500 {
+        let fetched = fetch_once(channel, topic, offset, max_wait_ms).await;
+        if fetched.error.as_ref().is_none_or(|e| e.action != v1::ErrorAction::Retry as i32) {
+            return fetched;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("nobody leads {topic}");
+}
+
+async fn fetch_once(channel: &Channel, topic: &str, offset: i64, max_wait_ms: i32) -> v1::FetchedPartition {
     let partition =
         v1::FetchPartition { topic: topic.to_owned(), fetch_offset: offset, ..Default::default() };
     let request = v1::FetchRequest { partitions: vec![partition], max_wait_ms, ..Default::default() };
@@ -139,10 +156,10 @@ async fn records_go_in_and_come_out_and_are_there_after_a_restart() {
         assert_eq!(batch.batch.body, body(&[&format!("v{}", place * 2), "second"]));
     }
 
-    let settings = config(&dev.data.path().join("data"));
-    drop(dev.channel);
-    dev.node.stop().await;
-    let node = start_again(settings).await;
+    let Dev { node, channel: old, data } = dev;
+    drop(old);
+    node.stop().await;
+    let node = Node::start(config(&copied(data.path())), OpenMode::Existing).await.unwrap();
     assert!(node.wait_ready(Duration::from_secs(20)).await, "ready again");
     let channel = channel(&node).await;
     let fetched = fetch(&channel, "orders", 98, 5000).await;
@@ -319,15 +336,16 @@ async fn metadata_is_watched_and_health_and_reflection_answer() {
 async fn a_quarantined_node_stays_up_and_says_why() {
     let dev = dev().await;
     create(&dev.channel, "t", 1).await;
-    drop(dev.channel);
-    dev.node.stop().await;
-    let directory = dev.data.path().join("data");
+    let Dev { node, channel: old, data } = dev;
+    drop(old);
+    node.stop().await;
+    let directory = copied(data.path());
     let identity = directory.join("identity");
     let mut bytes = std::fs::read(&identity).unwrap();
     bytes[20] ^= 1;
     std::fs::write(&identity, bytes).unwrap();
 
-    let node = start_again(config(&directory)).await;
+    let node = Node::start(config(&directory), OpenMode::Existing).await.unwrap();
     assert!(node.quarantined.as_ref().is_some_and(|why| why.contains("identity")), "{:?}", node.quarantined);
     assert!(!node.wait_ready(Duration::from_millis(300)).await);
     let channel = channel(&node).await;
