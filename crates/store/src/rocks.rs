@@ -310,6 +310,15 @@ impl Store for RocksStore {
 
 impl Drop for RocksStore {
     fn drop(&mut self) {
+        // The last handle may go with a `done`, on the writer's own thread, which cannot wait for itself. Then
+        // the threads end by themselves; the marker stays behind by what it is behind after a crash.
+        let on_writer = |threads: &Threads| threads.writer.thread().id() == std::thread::current().id();
+        if self.threads.lock().as_ref().is_some_and(on_writer) {
+            self.queue.close();
+            self.marker.stop();
+            self.reclaimer.stop();
+            return;
+        }
         if let Err(error) = self.close() {
             tracing::warn!(%error, "the store was dropped without a clean end");
         }
