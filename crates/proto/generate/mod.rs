@@ -21,10 +21,8 @@ pub fn generate(out: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let public: Vec<String> = PUBLIC.iter().map(|name| format!("flotilla/v1/{name}.proto")).collect();
     let descriptors = protox::compile(&public, [proto_root()])?;
     std::fs::write(out.join("descriptors.bin"), protox_bytes(&descriptors))?;
-    let mut all = protox::compile(
-        public.iter().map(String::as_str).chain(["peer/v1/peer.proto"]),
-        [proto_root()],
-    )?;
+    let mut all =
+        protox::compile(public.iter().map(String::as_str).chain(["peer/v1/peer.proto"]), [proto_root()])?;
     read_records_as_bytes(&mut all);
     tonic_prost_build::configure().out_dir(out).bytes(".").build_transport(true).compile_fds(all)?;
     Ok(())
