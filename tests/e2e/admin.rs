@@ -86,10 +86,9 @@ async fn a_topic_made_again_holds_nothing_of_the_old_one() {
     let mut wire = Wire::to(&cluster.nodes[0].client());
     for round in 0..3 {
         wire.create_topic("orders", 1, 3, v1::TopicConfig::default()).await;
-        let leader = wire.leader("orders", 0).await;
+        let leader = cluster.leader("orders", 0).await;
         let mut at_leader = Wire::to(&cluster.nodes[leader as usize - 1].client());
-        let answer =
-            at_leader.produce(wire::request("orders", 0, wire::batch(&[b"x"]))).await.expect("an answer");
+        let answer = at_leader.produce_in_time(wire::request("orders", 0, wire::batch(&[b"x"]))).await;
         assert_eq!((answer.error, answer.base_offset), (None, 0), "round {round}");
         wire.admin
             .delete_topic(v1::DeleteTopicRequest { topic: "orders".to_owned() })
@@ -126,9 +125,16 @@ async fn leadership_goes_where_it_is_asked_to_go_and_health_is_told() {
         filter: filter.to_owned(),
         ..v1::ListPartitionsRequest::default()
     };
-    let under =
-        wire.cluster.list_partitions(filter("under_replicated")).await.expect("an answer").into_inner();
-    assert_eq!(under.partitions.len(), 2, "{under:?}");
+    let mut under = Vec::new();
+    for _ in 0..200 {
+        let listed = wire.cluster.list_partitions(filter("under_replicated")).await.expect("an answer");
+        under = listed.into_inner().partitions;
+        if under.len() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(under.len(), 2, "{under:?}");
     let leaderless =
         wire.cluster.list_partitions(filter("leaderless")).await.expect("an answer").into_inner();
     assert!(leaderless.partitions.is_empty(), "{leaderless:?}");

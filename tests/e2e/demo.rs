@@ -15,8 +15,10 @@ fn the_demonstration_gives_every_line_back() {
         (0..3000).flat_map(|n| format!("line {n}\tof the file\n").into_bytes()).collect();
     lines.extend_from_slice(b"\n\xff\xfe not UTF-8\n  spaces before\nlast");
     std::fs::write(&file, &lines).expect("temporary directory can be written");
+    let programs = flotilla_tests::binaries::plain().server.parent().expect("programs are in a directory");
     let done = Command::new(root.join("scripts/demo"))
         .arg(&file)
+        .env("FLOTILLA_BIN", programs)
         .env("CARGO_TARGET_DIR", target)
         .env("TMPDIR", directory.path())
         .output()

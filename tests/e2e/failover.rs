@@ -30,7 +30,7 @@ async fn silences(departure: Departure) -> Vec<Duration> {
     let mut silences = Vec::new();
     for _ in 0..ROUNDS {
         running.acknowledges(500, PROGRESS).await;
-        let leader = Wire::to(&cluster.nodes[0].client()).leader(TOPIC, 0).await;
+        let leader = cluster.leader(TOPIC, 0).await;
         let since = running.history.events().last().map_or(0, |event| event.at);
         match departure {
             Departure::Asked => {

@@ -22,7 +22,7 @@ async fn a_leader_that_was_paused_acknowledges_nothing_that_the_others_contradic
     let mut order = 0;
     for _ in 0..3 {
         running.acknowledges(1000, PROGRESS).await;
-        let old = Wire::to(&cluster.nodes[0].client()).leader(TOPIC, 0).await;
+        let old = cluster.leader(TOPIC, 0).await;
         let paused = cluster.nodes[old as usize - 1].client();
         // The connection is there before the pause, so that requests wait inside the process.
         let mut direct = Wire::to(&paused);

@@ -56,8 +56,7 @@ async fn a_leader_that_dies_in_the_middle_of_a_batch_loses_and_repeats_nothing()
         // Every time a little later, so that the death meets another part of a batch's way.
         running.acknowledges(500, PROGRESS).await;
         tokio::time::sleep(Duration::from_millis(3 * round)).await;
-        let survivor = cluster.nodes[0].client();
-        let leader = Wire::to(&survivor).leader(TOPIC, 0).await;
+        let leader = cluster.leader(TOPIC, 0).await;
         running.history.fault(format!("node {leader} killed, leader of partition 0"));
         cluster.node(leader).kill();
         running.acknowledges(500, PROGRESS).await;

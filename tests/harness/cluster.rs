@@ -1,6 +1,7 @@
 //! A few nodes that know each other, on loopback addresses of their own.
 
 use crate::node::Node;
+use crate::wire::Wire;
 use parking_lot::{Mutex, MutexGuard};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -91,6 +92,23 @@ impl Cluster {
     /// Where clients connect.
     pub fn endpoints(&self) -> Vec<String> {
         self.nodes.iter().map(Node::client).collect()
+    }
+
+    /// Who leads a partition by the newest news of all nodes that run.
+    pub async fn leader(&mut self, topic: &str, partition: i32) -> u32 {
+        for _ in 0..1000 {
+            let mut newest = None;
+            for node in &mut self.nodes {
+                if node.runs() {
+                    newest = newest.max(Wire::to(&node.client()).leadership(topic, partition).await);
+                }
+            }
+            if let Some((_, node)) = newest {
+                return node;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{topic}/{partition} has no leader after 20 s");
     }
 
     /// By its id.

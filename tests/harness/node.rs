@@ -82,6 +82,12 @@ impl Node {
         let fresh = std::fs::read_dir(&self.data)
             .map_or(true, |mut entries| !entries.any(|e| e.is_ok_and(|e| e.file_name() != "lost+found")));
         let mut command = Command::new(&self.binaries.server);
+        // Settings of the test's own are not the server's, which refuses what it does not know.
+        for (name, _) in
+            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FLOTILLA_"))
+        {
+            command.env_remove(name);
+        }
         command
             .arg("--config")
             .arg(self.config())

@@ -83,11 +83,17 @@ impl Wire {
 
     /// The node that leads a partition, if this node knows of one.
     pub async fn leader_now(&mut self, topic: &str, partition: i32) -> Option<u32> {
+        self.leadership(topic, partition).await.map(|(_, node)| node)
+    }
+
+    /// The newest leadership of a partition that this node has heard of: its epoch, and who has it.
+    pub async fn leadership(&mut self, topic: &str, partition: i32) -> Option<(i64, u32)> {
         let request = v1::GetMetadataRequest { topics: vec![topic.to_owned()] };
         let metadata = self.cluster.get_metadata(request).await.ok()?.into_inner();
         let route = metadata.topics.into_iter().find(|route| route.topic == topic)?;
-        let leader = route.leaders.get(usize::try_from(partition).ok()?)?.node_id;
-        u32::try_from(leader).ok().filter(|id| *id != 0)
+        let leader = route.leaders.into_iter().nth(usize::try_from(partition).ok()?)?;
+        let node = u32::try_from(leader.node_id).ok().filter(|id| *id != 0)?;
+        Some((leader.leader_epoch, node))
     }
 
     /// One produce and its answer, on a stream of its own.
@@ -97,6 +103,20 @@ impl Wire {
             .message()
             .await?
             .ok_or_else(|| Status::new(Code::Unknown, "the stream ended without an answer"))
+    }
+
+    /// The same, again and again while the answer is that nothing happened and another try may do.
+    pub async fn produce_in_time(&mut self, request: v1::ProduceRequest) -> v1::ProduceResponse {
+        for _ in 0..100 {
+            let answer = self.produce(request.clone()).await.expect("an answer");
+            match &answer.error {
+                Some(error) if !error.outcome_unknown && error.action() == v1::ErrorAction::Retry => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                _ => return answer,
+            }
+        }
+        panic!("not taken within 5 s");
     }
 
     /// First kept offset and end of a partition, as this node says.

@@ -284,7 +284,9 @@ pub fn longest_silence(events: &[Event], since: u64) -> Duration {
     let acknowledged = events.iter().filter(|event| {
         event.stage == Stage::Ok && matches!(event.operation, Operation::Send { partition: 0, .. })
     });
-    let times: Vec<u64> = acknowledged.map(|event| event.at).filter(|at| *at >= since).collect();
+    // The silence that began with `since` counts too.
+    let later = acknowledged.map(|event| event.at).filter(|at| *at > since);
+    let times: Vec<u64> = std::iter::once(since).chain(later).collect();
     let longest = times.windows(2).map(|pair| pair[1] - pair[0]).max();
     Duration::from_nanos(longest.unwrap_or(u64::MAX))
 }
@@ -311,6 +313,6 @@ mod tests {
             operation: Operation::Send { partition: 0, value: at, order: at, offset: Some(at) },
         };
         assert_eq!(longest_silence(&[ok(0), ok(5), ok(25), ok(26)], 0), Duration::from_nanos(20));
-        assert_eq!(longest_silence(&[ok(0), ok(25), ok(26)], 20), Duration::from_nanos(1));
+        assert_eq!(longest_silence(&[ok(0), ok(25), ok(26)], 20), Duration::from_nanos(5));
     }
 }

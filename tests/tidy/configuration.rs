@@ -11,6 +11,7 @@ pub fn check(repository: &Repository) -> Vec<String> {
     let Some(shipped) = repository.text(SHIPPED) else { return vec![format!("{SHIPPED} is missing")] };
     let told = std::process::Command::new(&binaries::plain().server)
         .args(["--check-config", "--config", SHIPPED])
+        .env_remove("FLOTILLA_BIN")
         .current_dir(repository::root())
         .output()
         .expect("the server was built just now");

@@ -61,7 +61,7 @@ pub struct Config {
     pub balance_delay: Duration,
     /// Most leaders moved in one planning round. Default 8. 0 switches balancing off.
     pub balance_moves: u32,
-    /// How often a leader looks at retention, checkpoints and the replica audit. Default 10s.
+    /// How often a leader looks at retention and checkpoints. Default 10s.
     #[serde(with = "flotilla_types::duration")]
     pub retention_interval: Duration,
     /// An idempotent producer that has been silent this long, by the log's time, is forgotten. Default 7d.

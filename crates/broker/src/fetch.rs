@@ -109,7 +109,7 @@ impl Broker {
         answer: &mut FetchedPartition,
     ) -> Result<Reading, Error> {
         let routes = self.routes();
-        let located = self.locate(&routes, &asked.topic, asked.partition, asked.topic_id)?;
+        let located = self.locate_soon(&routes, &asked.topic, asked.partition, asked.topic_id).await?;
         self.fence(&routes, (&asked.topic, asked.partition), &located.leadership, asked.leader_epoch)?;
         answer.leader_epoch = located.leadership.term;
         let mut progress = located.shard.watch_progress();

@@ -5,6 +5,10 @@ use crate::routes::{PartitionRoute, RouteError, Routes, TopicRoute};
 use flotilla_raft::{Leadership, Shard};
 use flotilla_types::{PartitionId, Term, TopicId, TopicName};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// A call that meets an election waits this long for its end. Longer, and the caller should look elsewhere.
+const ELECTION_WAIT: Duration = Duration::from_millis(500);
 
 /// A partition that this node leads.
 pub(crate) struct Located<'a> {
@@ -14,6 +18,30 @@ pub(crate) struct Located<'a> {
 }
 
 impl Broker {
+    /// As [`Broker::locate`], but a leader that was just elected gets a moment to apply what was before it.
+    pub(crate) async fn locate_soon<'a>(
+        &self,
+        routes: &'a Routes,
+        topic: &TopicName,
+        partition: PartitionId,
+        id: Option<TopicId>,
+    ) -> Result<Located<'a>, RouteError> {
+        let located = self.locate(routes, topic, partition, id);
+        if !matches!(located, Err(RouteError::NotLeader { leader: None, .. })) {
+            return located;
+        }
+        let (_, placed) = routes.find(topic, partition, id)?;
+        let Some(shard) = self.shard(placed.shard) else { return located };
+        let mut leadership = shard.watch_leadership();
+        let own = Some(self.info.id);
+        let settled =
+            leadership.wait_for(|now| now.is_leader || now.leader.is_some_and(|_| now.leader != own));
+        if tokio::time::timeout(ELECTION_WAIT, settled).await.is_err() {
+            return located;
+        }
+        self.locate(routes, topic, partition, id)
+    }
+
     /// Finds a partition that this node leads and may serve.
     pub(crate) fn locate<'a>(
         &self,

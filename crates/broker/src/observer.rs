@@ -12,7 +12,7 @@ use flotilla_raft::{AppliedEntry, Host, Leadership, Observer};
 use flotilla_types::{IndexRow, NodeId, Offset, ShardId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use tokio::sync::Notify;
 
 /// Called when this process must not go on. It does not return to normal work.
@@ -27,7 +27,8 @@ pub struct BrokerObserver {
     pub(crate) broken: Mutex<BTreeMap<ShardId, String>>,
     /// Replicas that lost what they had acknowledged, and why.
     pub(crate) reverted: Mutex<BTreeMap<(ShardId, NodeId), String>>,
-    host: OnceLock<Arc<Host>>,
+    /// Weak, because the host holds this: a node that stopped must let go of its store.
+    host: OnceLock<Weak<Host>>,
     on_fatal: OnFatal,
 }
 
@@ -53,11 +54,11 @@ impl BrokerObserver {
 
     /// From here on the tail may make room, because it can be asked what the store can read.
     pub(crate) fn attach(&self, host: &Arc<Host>) {
-        let _ = self.host.set(host.clone());
+        let _ = self.host.set(Arc::downgrade(host));
     }
 
     fn make_room(&self) {
-        if let Some(host) = self.host.get() {
+        if let Some(host) = self.host.get().and_then(Weak::upgrade) {
             // A shard that is gone has nothing left to wait for.
             let all = Offset(u64::MAX);
             self.tail.evict(|shard| host.shard(shard).map_or(all, |shard| shard.stored_to()));

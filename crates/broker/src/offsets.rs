@@ -83,7 +83,7 @@ impl Broker {
         isolation: Isolation,
     ) -> Result<(Option<Offset>, Option<TimestampMs>, Term), fetch::Error> {
         let routes = self.routes();
-        let located = self.locate(&routes, &query.topic, query.partition, None)?;
+        let located = self.locate_soon(&routes, &query.topic, query.partition, None).await?;
         let (shard, term) = (located.shard, located.leadership.term);
         let progress = shard.progress();
         match query.position {

@@ -60,7 +60,7 @@ impl Broker {
         begun: Monotonic,
     ) -> Result<InFlight, Error> {
         let routes = self.routes();
-        let located = self.locate(&routes, &request.topic, request.partition, request.topic_id)?;
+        let located = self.locate_soon(&routes, &request.topic, request.partition, request.topic_id).await?;
         let (topic, shard) = (located.topic, located.shard);
         check::before(&request, topic.resolved.max_batch_bytes)?;
         if self.disk.state() != DiskState::Room {

@@ -1,5 +1,5 @@
-//! What a partition's leader proposes now and then: a later log start, a checkpoint where it is quiet, an
-//! audit of the replicas.
+//! What a partition's leader proposes now and then: a later log start, a checkpoint where it is
+//! quiet. (Audits of the replicas are proposed by consensus itself.)
 
 use crate::broker::Broker;
 use crate::fetch;
@@ -63,9 +63,6 @@ impl Broker {
             self.propose_quietly(shard, Command::Trim { log_start, now });
         } else if checkpoint_due(&standing, config, now) {
             self.propose_quietly(shard, Command::Checkpoint { now });
-        }
-        if let Some(audit) = shard.read(flotilla_machine::Shard::audit_due) {
-            self.propose_quietly(shard, audit);
         }
         Ok(())
     }

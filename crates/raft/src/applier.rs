@@ -74,9 +74,7 @@ impl Applier {
                         .map_err(|error| self.broken(format!("entry {at}: {error}")))?;
                     (data.header, data.payload, machine.apply(at, &command))
                 }
-                EntryPayload::Blank => {
-                    (Bytes::new(), Bytes::new(), machine.skip(at))
-                }
+                EntryPayload::Blank => (Bytes::new(), Bytes::new(), machine.skip(at)),
                 EntryPayload::Membership(membership) => {
                     *self.replica.membership.lock() = StoredMembership::new(Some(entry.log_id), membership);
                     (Bytes::new(), Bytes::new(), machine.skip(at))

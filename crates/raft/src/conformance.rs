@@ -8,15 +8,21 @@ use crate::recent::Budget;
 use crate::types::{Entry, LogId, Snapshot, SnapshotMeta, StoredMembership, Types};
 use bytes::Bytes;
 use flotilla_machine::Outcome;
-use flotilla_store::{Config, Expected, Identity, MemoryStore, OpenMode, Opened, RocksStore, Store};
+use flotilla_store::{
+    Config, DiskUsage, Done, Expected, Identity, LogRow, MemoryStore, OpenMode, Opened, ReadError,
+    RocksStore, Room, ShardMarks, Store, Write, WriteError,
+};
 use flotilla_types::time::SystemClock;
-use flotilla_types::{ClusterId, NodeId, ShardId};
+use flotilla_types::{ClusterId, IndexRow, LogIndex, NodeId, Offset, ShardId, TimestampMs};
 use futures::{Stream, TryStreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{EntryPayload, OptionalSend, StorageError};
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::io;
+use std::ops::Range;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -88,6 +94,69 @@ impl RaftStateMachine<Types> for Counting {
     }
 }
 
+/// Some of the suite's logs begin at 2, as if something had been purged. Our store wants to be told of that.
+#[derive(Debug)]
+struct Gapped {
+    store: Arc<dyn Store>,
+    begun: Mutex<BTreeSet<ShardId>>,
+}
+
+impl Store for Gapped {
+    fn identity(&self) -> &Identity {
+        self.store.identity()
+    }
+    fn submit(&self, write: Write, done: Done) {
+        if let Write::Append { shard, rows } = &write
+            && self.begun.lock().insert(*shard)
+            && let Some(before) = rows[0].id.index.0.checked_sub(1).filter(|before| *before > 0)
+        {
+            let (upto, mark) = (LogIndex(before), Bytes::new());
+            let purge = Write::Purge { shard: *shard, upto, mark, index_below: Offset(0) };
+            self.store.submit(purge, Box::new(|result| result.expect("it is written")));
+        }
+        self.store.submit(write, done);
+    }
+    fn reserve(&self, bytes: usize) -> Pin<Box<dyn Future<Output = Room> + Send + '_>> {
+        self.store.reserve(bytes)
+    }
+    fn log(&self, shard: ShardId, range: Range<LogIndex>, max: usize) -> Result<Vec<LogRow>, ReadError> {
+        self.store.log(shard, range, max)
+    }
+    fn log_row(&self, shard: ShardId, index: LogIndex) -> Result<Option<LogRow>, ReadError> {
+        self.store.log_row(shard, index)
+    }
+    fn shard_marks(&self, shard: ShardId) -> Result<ShardMarks, ReadError> {
+        self.store.shard_marks(shard)
+    }
+    fn state(&self, shard: ShardId) -> Result<Vec<(Bytes, Bytes)>, ReadError> {
+        self.store.state(shard)
+    }
+    fn index_floor(&self, shard: ShardId, offset: Offset) -> Result<Option<IndexRow>, ReadError> {
+        self.store.index_floor(shard, offset)
+    }
+    fn index_range(&self, shard: ShardId, from: Offset, max: usize) -> Result<Vec<IndexRow>, ReadError> {
+        self.store.index_range(shard, from, max)
+    }
+    fn index_at_time(&self, shard: ShardId, time: TimestampMs) -> Result<Option<IndexRow>, ReadError> {
+        self.store.index_at_time(shard, time)
+    }
+    fn checkpoint(&self, shard: ShardId, at: LogIndex) -> Result<Option<Bytes>, ReadError> {
+        self.store.checkpoint(shard, at)
+    }
+    fn checkpoints(&self, shard: ShardId) -> Result<Vec<LogIndex>, ReadError> {
+        self.store.checkpoints(shard)
+    }
+    fn shards(&self) -> Result<Vec<ShardId>, ReadError> {
+        self.store.shards()
+    }
+    fn disk(&self) -> DiskUsage {
+        self.store.disk()
+    }
+    fn close(&self) -> Result<(), WriteError> {
+        self.store.close()
+    }
+}
+
 /// Gives each test a shard of its own in one store.
 #[derive(Clone)]
 struct Builder {
@@ -99,6 +168,7 @@ struct Builder {
 impl Builder {
     fn new(store: Arc<dyn Store>) -> Self {
         // Hardly any memory, so that what is synced is read from the store.
+        let store = Arc::new(Gapped { store, begun: Mutex::default() });
         Self { store, next: Arc::new(AtomicU32::new(1024)), budget: Budget::new(1) }
     }
 }
@@ -106,8 +176,7 @@ impl Builder {
 impl StoreBuilder<Types, LogStore, Counting, ()> for Builder {
     async fn build(&self) -> Result<((), LogStore, Counting), StorageError<Types>> {
         let shard = ShardId(self.next.fetch_add(1, Ordering::Relaxed));
-        let limits =
-            Limits { read_max_bytes: 1 << 20, cache_shard_bytes: 1, budget: self.budget.clone() };
+        let limits = Limits { read_max_bytes: 1 << 20, cache_shard_bytes: 1, budget: self.budget.clone() };
         let log = LogStore::open(shard, self.store.clone(), Arc::<Health>::default(), &limits);
         Ok(((), log.expect("the log opens"), Counting::default()))
     }

@@ -16,6 +16,12 @@ pub struct Malformed(pub &'static str);
 
 const VERSION: u8 = 1;
 
+/// Nodes as the library wants them: with whatever there is to say about each, which is nothing.
+#[expect(clippy::zero_sized_map_values, reason = "the library's interface")]
+pub(crate) fn with_nothing(nodes: impl IntoIterator<Item = u64>) -> BTreeMap<u64, EmptyNode> {
+    nodes.into_iter().map(|id| (id, EmptyNode {})).collect()
+}
+
 /// Reads from the front; every read says if there is too little.
 pub(crate) struct Reader {
     rest: Bytes,
@@ -97,8 +103,8 @@ impl Reader {
 
     pub fn membership(&mut self) -> Result<Membership, Malformed> {
         let configs = (0..self.count(4)?).map(|_| self.nodes()).collect::<Result<Vec<_>, _>>()?;
-        let nodes: BTreeMap<_, _> = self.nodes()?.into_iter().map(|id| (id, EmptyNode {})).collect();
-        Membership::new(configs, nodes).map_err(|_| Malformed("the membership contradicts itself"))
+        Membership::new(configs, with_nothing(self.nodes()?))
+            .map_err(|_| Malformed("the membership contradicts itself"))
     }
 
     pub fn end(&self) -> Result<(), Malformed> {

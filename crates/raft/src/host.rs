@@ -3,6 +3,7 @@
 use crate::applier::Applier;
 use crate::barrier::Barrier;
 use crate::config::Config;
+use crate::encoding::with_nothing;
 use crate::error::Error;
 use crate::health::Health;
 use crate::inbound::Intake;
@@ -23,7 +24,6 @@ use flotilla_machine::Kind;
 use flotilla_store::{Store, Write};
 use flotilla_types::{Clock, NodeId, Random, ShardId};
 use futures::future::join_all;
-use openraft::EmptyNode;
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,6 +64,7 @@ impl Host {
     /// Starts the part that all shards share. Shards are started one by one. Connect the transport's
     /// incoming side to the host afterwards. All its work runs on the runtime of this call, whoever calls
     /// its methods later.
+    #[expect(clippy::unused_async, reason = "it takes the runtime it is awaited on")]
     pub async fn start(
         config: Config,
         node: NodeId,
@@ -139,11 +140,8 @@ impl Host {
         let health = Arc::new(Health::default());
         let log = LogStore::open(id, self.store.clone(), health.clone(), &self.limits).map_err(broken)?;
         let is_pristine = log.last().is_none() && log.vote().is_none();
-        let parts = Parts {
-            store: self.store.clone(),
-            observer: self.observer.clone(),
-            clock: self.clock.clone(),
-        };
+        let parts =
+            Parts { store: self.store.clone(), observer: self.observer.clone(), clock: self.clock.clone() };
         let replica = Arc::new(Replica::load(id, kind, parts, health, log.clone()).map_err(broken)?);
         let network = Network {
             links: self.links.clone(),
@@ -187,16 +185,16 @@ impl Host {
             let spread = config.election_max_ms - config.election_min_ms;
             Duration::from_millis(config.election_max_ms + self.random.below(spread.max(1)))
         };
-        let voters: BTreeMap<u64, EmptyNode> =
-            voters.iter().map(|node| (u64::from(node.0), EmptyNode {})).collect();
+        let voters = with_nothing(voters.iter().map(|node| u64::from(node.0)));
         let shard = shard.clone();
         self.runtime.spawn(async move {
             tokio::time::sleep(delay).await;
             // Fails where the shard heard from another replica meanwhile, which is as good.
-            if shard.log.last().is_none() && !shard.is_stopped() {
-                if let Err(error) = shard.raft.initialize(voters).await {
-                    tracing::debug!(shard = %shard.id(), %error, "not initialised here");
-                }
+            if shard.log.last().is_none()
+                && !shard.is_stopped()
+                && let Err(error) = shard.raft.initialize(voters).await
+            {
+                tracing::debug!(shard = %shard.id(), %error, "not initialised here");
             }
         });
     }

@@ -8,43 +8,55 @@
 //! two seams.
 //!
 //! This crate does not know gRPC, or who asked. Its consensus library stays inside.
+//!
+//! # Invariants
+//!
+//! - A refused command was never written; one that was written and lost is called lost, never refused
+//!   (`tests/cluster.rs`, an isolated leader).
+//! - What a majority acknowledged survives the death of any node and of all (`tests/cluster.rs`), and a store
+//!   that stops writing ends the process (`tests/replicas.rs`).
+//! - Votes, entries and purges of a shard reach the disk in the order of decisions, also with a hundred
+//!   shards interleaved (`conformance`).
+//! - A follower that was behind the purge point ends with the same state as the others (`tests/replicas.rs`).
+//! - A damaged frame or batch is refused before consensus sees it (`wire::tests`).
+//! - Resting changes no leader, term or data (`tests/rest.rs`).
 
-pub mod shard;
-pub mod host;
-pub mod status;
-pub mod error;
-pub mod transport;
-pub mod observer;
-pub mod config;
-pub mod metrics;
-mod proposal;
-mod barrier;
-mod membership;
-mod rest;
-mod liveness;
-mod pulse;
-mod wire;
-mod links;
-mod network;
-mod inbound;
-mod log_store;
-mod recent;
 mod applier;
-mod replica;
-mod health;
-mod encoding;
-mod types;
+mod barrier;
+pub mod config;
 #[cfg(test)]
 mod conformance;
+mod encoding;
+pub mod error;
+mod health;
+pub mod host;
+mod inbound;
+mod links;
+mod liveness;
+mod log_store;
+mod membership;
+pub mod metrics;
+mod network;
+pub mod observer;
+mod proposal;
+mod pulse;
+mod recent;
+mod replica;
+mod rest;
+pub mod shard;
+pub mod status;
+pub mod transport;
+mod types;
+mod wire;
 
 pub use config::Config;
 pub use error::{Error, ProposeError};
-pub use host::Host;
-pub use observer::{AppliedEntry, Observer};
-pub use shard::{Proposal, Shard};
-pub use metrics::Metrics;
-pub use wire::FrameKind;
 /// For who composes a process: the store that a [`Host`] is given.
 pub use flotilla_store as store;
+pub use host::Host;
+pub use metrics::Metrics;
+pub use observer::{AppliedEntry, Observer};
+pub use shard::{Proposal, Shard};
 pub use status::{KnownLeaders, Leadership, Progress, ReplicaStatus};
 pub use transport::{Frame, Inbound, Lane, PeerState, Transport, Unreachable};
+pub use wire::FrameKind;

@@ -68,6 +68,7 @@ impl LogStore {
     ) -> Result<Self, String> {
         let marks = store.shard_marks(shard).map_err(|error| error.to_string())?;
         let vote = marks.vote.map(decode_vote).transpose().map_err(|error| format!("vote {error}"))?;
+        let vote = vote.map(|vote| step_down(vote, store.identity().node));
         let purged = marks
             .purged
             .map(|purged| decode_log_id(purged.mark))
@@ -169,6 +170,15 @@ impl LogStore {
         );
         wait.await.unwrap_or(Err(WriteError::Closed)).map_err(io::Error::other)
     }
+}
+
+/// A leader that died must not go on in its old term. Its followers may hold entries of that term that it
+/// had sent and not yet synced; were it to write others in their place, two entries would have one log id,
+/// and nobody would notice. So its vote counts as one that was not granted yet: it has to campaign, and
+/// leads, if at all, in a new term.
+fn step_down(vote: Vote, me: flotilla_types::NodeId) -> Vote {
+    let led = vote.committed && vote.leader_id.voted_for == u64::from(me.0);
+    Vote { committed: vote.committed && !led, ..vote }
 }
 
 /// Reads from disk may block. On a runtime with several threads, others take over this one's tasks.
@@ -321,7 +331,9 @@ impl RaftLogStorage<Types> for LogStore {
         {
             let mut state = self.inner.state.lock();
             state.recent.truncate(from);
-            state.last = last.max(state.purged);
+            if state.last.is_some_and(|end| end.index >= from) {
+                state.last = last.max(state.purged);
+            }
         }
         self.write(Write::Truncate { shard: self.inner.shard, from: LogIndex(from) }).await
     }
@@ -335,7 +347,10 @@ impl RaftLogStorage<Types> for LogStore {
             state.recent.purge(upto.index);
             state.purged = Some(upto);
             state.last = state.last.max(Some(upto));
-            state.index_floor.filter(|(index, _)| *index <= upto.index).map_or(Offset(0), |(_, offset)| offset)
+            state
+                .index_floor
+                .filter(|(index, _)| *index <= upto.index)
+                .map_or(Offset(0), |(_, offset)| offset)
         };
         let mark = encode_log_id(&upto);
         let upto = LogIndex(upto.index);

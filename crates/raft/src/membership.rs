@@ -55,7 +55,9 @@ impl Shard {
     pub async fn change_voters(&self, voters: BTreeSet<NodeId>) -> Result<(), Error> {
         self.awake().await?;
         let voters: BTreeSet<u64> = voters.into_iter().map(id).collect();
-        self.changed(self.raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), false).await.map(|_| ()))
+        self.changed(
+            self.raft.change_membership(ChangeMembers::ReplaceAllVoters(voters), false).await.map(|_| ()),
+        )
     }
 
     /// Leader only: removes a learner.

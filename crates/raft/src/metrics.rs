@@ -41,7 +41,11 @@ impl Metrics {
         raft.register("shards_broken", "Shards here that stopped for good", self.shards_broken.clone());
         raft.register("wakes", "Times a shard here was woken", self.wakes.clone());
         raft.register("leader_changes", "Times a shard here got another leader", self.leader_changes.clone());
-        raft.register("frames_malformed", "Frames that were damaged or malformed", self.frames_malformed.clone());
+        raft.register(
+            "frames_malformed",
+            "Frames that were damaged or malformed",
+            self.frames_malformed.clone(),
+        );
         raft.register(
             "frames_refused_busy",
             "Frames refused because too much was waiting",

@@ -9,9 +9,7 @@ use bytes::Bytes;
 use flotilla_types::{NodeId, ShardId};
 use futures::{Stream, StreamExt};
 use openraft::base::{BoxFuture, BoxStream};
-use openraft::errors::{
-    NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable,
-};
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError, StreamAppendResult,
@@ -203,9 +201,8 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin> Run<S> {
         answer: Result<Answer, CallError>,
     ) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
         let Network { shard, observer, matched, links } = &self.peer;
-        let answer = match answer.map_err(failed)? {
-            Answer::Append(answer) => answer,
-            _ => return Err(failed(CallError::Unfit)),
+        let Answer::Append(answer) = answer.map_err(failed)? else {
+            return Err(failed(CallError::Unfit));
         };
         let term = sent.request_vote.leader_id.term;
         match answer {
@@ -296,7 +293,10 @@ impl RaftNetworkV2<Types> for Peer {
         &'s mut self,
         mut input: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>>
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>, RPCError<Types>>,
+    >
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {

@@ -74,7 +74,10 @@ pub(crate) enum Fate {
 }
 
 /// Exactly: refused before append is definite; discarded after append is not.
-pub(crate) fn fate(result: ClientWriteResult<Types>, known: impl Fn(&ForwardToLeader<Types>) -> Known) -> Fate {
+pub(crate) fn fate(
+    result: ClientWriteResult<Types>,
+    known: impl Fn(&ForwardToLeader<Types>) -> Known,
+) -> Fate {
     Fate::Answered(match result {
         Ok(response) => Ok(response.data),
         Err(ClientWriteError::ForwardToLeader(to)) => match to.reason {

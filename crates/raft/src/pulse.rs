@@ -113,10 +113,11 @@ impl Host {
         }
         if shard.is_resting() && !led.rests {
             shard.wake_as_follower("its leader woke", self.links.config.election_max());
-        } else if led.rests && !shard.is_resting() {
-            if let Some(last) = shard.is_settled() {
-                shard.agree_to_rest(leader, &Restable { shard: led.shard, last, term: led.term });
-            }
+        } else if led.rests
+            && !shard.is_resting()
+            && let Some(last) = shard.is_settled()
+        {
+            shard.agree_to_rest(leader, &Restable { shard: led.shard, last, term: led.term });
         }
     }
 
@@ -196,13 +197,19 @@ impl Host {
             };
             (peer, agreed)
         });
-        let agreed: BTreeMap<NodeId, BTreeSet<ShardId>> = futures::future::join_all(asked).await.into_iter().collect();
+        let agreed: BTreeMap<NodeId, BTreeSet<ShardId>> =
+            futures::future::join_all(asked).await.into_iter().collect();
         let now = self.clock.monotonic();
         let mut not_after_all: BTreeMap<NodeId, Vec<ShardId>> = BTreeMap::new();
         for (offer, others) in offers {
             let Some(shard) = self.shard(offer.shard) else { continue };
-            let all = others.iter().all(|peer| agreed.get(peer).is_some_and(|agreed| agreed.contains(&offer.shard)));
-            if all && others.iter().all(|peer| self.is_alive(*peer)) && shard.rest_as_leader(&offer, now, idle) {
+            let all = others
+                .iter()
+                .all(|peer| agreed.get(peer).is_some_and(|agreed| agreed.contains(&offer.shard)));
+            if all
+                && others.iter().all(|peer| self.is_alive(*peer))
+                && shard.rest_as_leader(&offer, now, idle)
+            {
                 self.announce(&shard, &shard.leadership());
                 continue;
             }
@@ -306,7 +313,9 @@ impl Host {
             self.observer().leadership(shard.id(), &now);
         }
         self.announce(shard, &now);
-        if now.is_leader && let Some(audit) = shard.replica.take_audit_due() {
+        if now.is_leader
+            && let Some(audit) = shard.replica.take_audit_due()
+        {
             // Its outcome is the replicas' own business: one that differs breaks down.
             drop(shard.propose(audit, bytes::Bytes::new()));
         }

@@ -122,9 +122,10 @@ impl Replica {
     /// Whether everything from before the leadership of `term` is applied: its leader's first entry is, and
     /// what the log held at start.
     pub fn has_begun(&self, term: u64) -> bool {
-        self.progress.borrow().applied.is_some_and(|applied| {
-            applied.term.0 >= term && applied.index.0 >= self.log_end_at_start
-        })
+        self.progress
+            .borrow()
+            .applied
+            .is_some_and(|applied| applied.term.0 >= term && applied.index.0 >= self.log_end_at_start)
     }
 
     pub fn applied(&self) -> Option<LogId> {
@@ -171,7 +172,11 @@ fn read_checkpoint(store: &dyn Store, shard: ShardId, at: LogId) -> Result<Optio
     let bytes = store.checkpoint(shard, LogIndex(at.index)).map_err(|error| error.to_string())?;
     let Some(bytes) = bytes else { return Ok(None) };
     let checkpoint = Checkpoint::decode(bytes).map_err(|error| format!("checkpoint at {at}: {error}"))?;
-    if checkpoint.at == at { Ok(Some(checkpoint)) } else { Err(format!("checkpoint at {at} is of another entry")) }
+    if checkpoint.at == at {
+        Ok(Some(checkpoint))
+    } else {
+        Err(format!("checkpoint at {at} is of another entry"))
+    }
 }
 
 pub(crate) fn progress_of(machine: &machine::Shard) -> Progress {

@@ -20,10 +20,16 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 pub use crate::proposal::Proposal;
+
+/// Rounds for hearing a majority before the commands that wait for it are refused.
+const REGAIN_ROUNDS: u32 = 3;
+/// Pause between these rounds.
+const REGAIN_PAUSE: Duration = Duration::from_millis(20);
 
 /// One shard on this node.
 pub struct Shard {
@@ -43,7 +49,10 @@ pub struct Shard {
 
 impl std::fmt::Debug for Shard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shard").field("id", &self.id()).field("resting", &self.is_resting()).finish_non_exhaustive()
+        f.debug_struct("Shard")
+            .field("id", &self.id())
+            .field("resting", &self.is_resting())
+            .finish_non_exhaustive()
     }
 }
 
@@ -73,7 +82,9 @@ impl Shard {
             Gate::Open => self.submit(waiting),
             Gate::Closed(queue) if queue.len() < self.links.config.proposals_max => queue.push_back(waiting),
             Gate::Closed(_) => {
-                waiting.asker.answer(Err(ProposeError::Unavailable { why: "too many commands wait for the leader" }));
+                waiting
+                    .asker
+                    .answer(Err(ProposeError::Unavailable { why: "too many commands wait for the leader" }));
             }
         }
         proposal
@@ -208,9 +219,13 @@ impl Shard {
             match fate(result, |to| shard.known(to)) {
                 Fate::Answered(answer) => told.answer(answer),
                 Fate::LeaseExpired if waited => {
-                    told.answer(Err(ProposeError::Unavailable { why: "the leader does not hear a majority" }));
+                    told.answer(Err(ProposeError::Unavailable {
+                        why: "the leader does not hear a majority",
+                    }));
                 }
-                Fate::LeaseExpired => shard.wait_for_lease(Waiting { data: again, asker: told, waited: true }),
+                Fate::LeaseExpired => {
+                    shard.wait_for_lease(Waiting { data: again, asker: told, waited: true });
+                }
             }
         });
         // Polled once: it is taken now, or its queue is full. The scheduler's budget is not to be asked.
@@ -218,7 +233,9 @@ impl Shard {
         match sent {
             Some(Ok(())) => {}
             Some(Err(_)) => asker.answer(Err(self.refusal().unwrap_or(ProposeError::Stopped))),
-            None => asker.answer(Err(ProposeError::Unavailable { why: "too many commands wait for consensus" })),
+            None => {
+                asker.answer(Err(ProposeError::Unavailable { why: "too many commands wait for consensus" }));
+            }
         }
     }
 
@@ -239,7 +256,14 @@ impl Shard {
         let Some(me) = self.me.upgrade() else { return };
         self.runtime.spawn(async move {
             me.wake("a write");
-            let heard = me.hear_majority().await;
+            let mut heard = me.hear_majority().await;
+            for _ in 1..REGAIN_ROUNDS {
+                if !matches!(heard, Err(ProposeError::Unavailable { .. })) {
+                    break;
+                }
+                tokio::time::sleep(REGAIN_PAUSE).await;
+                heard = me.hear_majority().await;
+            }
             let mut gate = me.gate.lock();
             let Gate::Closed(queue) = std::mem::take(&mut *gate) else { return };
             for waiting in queue {

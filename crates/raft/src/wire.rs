@@ -8,7 +8,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use flotilla_machine::Command;
 use flotilla_types::{ShardId, Term};
 use openraft::EntryPayload;
-use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse};
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
 
 /// What a frame is about. The numbers are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +74,12 @@ const COMMAND: u8 = 1;
 const MEMBERSHIP: u8 = 2;
 
 /// `stream` names the run of requests whose order matters.
-pub(crate) fn append(shard: ShardId, lane: Lane, stream: u64, request: &AppendEntriesRequest<Types>) -> Frame {
+pub(crate) fn append(
+    shard: ShardId,
+    lane: Lane,
+    stream: u64,
+    request: &AppendEntriesRequest<Types>,
+) -> Frame {
     let headers = request.entries.iter().map(|entry| match &entry.payload {
         EntryPayload::Normal(data) => data.header.len() + 32,
         _ => 64,
@@ -114,15 +121,15 @@ pub(crate) fn read_append(frame: &Frame) -> Result<(u64, AppendEntriesRequest<Ty
     let prev_log_id = header.option_log_id()?;
     let leader_commit = header.option_log_id()?;
     let mut payloads = frame.payloads.iter();
-    let mut next = prev_log_id.map_or(0, |id| id.index + 1);
+    // One that has no next index is nonsense; so is what follows it.
+    let first = prev_log_id.map_or(0, |id| id.index.saturating_add(1));
     let count = header.count(ENTRY_MIN_LEN)?;
     let mut entries = Vec::with_capacity(count);
-    for _ in 0..count {
+    for index in (first..).take(count) {
         let log_id = header.log_id()?;
-        if log_id.index != next {
+        if log_id.index != index {
             return Err(Malformed("entries leave a hole"));
         }
-        next += 1;
         let payload = match header.u8()? {
             BLANK => EntryPayload::Blank,
             COMMAND => {
@@ -183,7 +190,8 @@ pub(crate) fn transfer(shard: ShardId, request: &TransferLeaderRequest<Types>) -
 
 pub(crate) fn read_transfer(frame: &Frame) -> Result<TransferLeaderRequest<Types>, Malformed> {
     let mut header = open(&frame.header)?;
-    let request = TransferLeaderRequest::new(header.vote()?, u64::from(header.u32()?), header.option_log_id()?);
+    let request =
+        TransferLeaderRequest::new(header.vote()?, u64::from(header.u32()?), header.option_log_id()?);
     header.end().map(|()| request)
 }
 
@@ -410,7 +418,9 @@ pub(crate) fn rest(shards: &[Restable]) -> Frame {
 pub(crate) fn read_rest(frame: &Frame) -> Result<Vec<Restable>, Malformed> {
     let mut header = open(&frame.header)?;
     let shards = (0..header.count(28)?)
-        .map(|_| Ok(Restable { shard: ShardId(header.u32()?), last: header.log_id()?, term: Term(header.u64()?) }))
+        .map(|_| {
+            Ok(Restable { shard: ShardId(header.u32()?), last: header.log_id()?, term: Term(header.u64()?) })
+        })
         .collect::<Result<Vec<_>, Malformed>>()?;
     header.end().map(|()| shards)
 }
@@ -426,3 +436,6 @@ pub(crate) fn read_wake(frame: &Frame) -> Result<Vec<ShardId>, Malformed> {
     let woken = shards(&mut header)?;
     header.end().map(|()| woken)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Three nodes in one process keep what they acknowledge: appends, kills, partitions, restarts, transfers.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test's own clock and its answers")]
+
 mod harness;
 
 use bytes::Bytes;
@@ -19,7 +21,9 @@ async fn a_new_shard_has_a_leader_in_milliseconds_and_appends_in_order() {
     assert!(start.elapsed() < Duration::from_millis(300), "{:?}", start.elapsed());
     let shard = cluster.shard(NodeId(2), SHARD);
     let proposals: Vec<_> = (0..500u32)
-        .map(|number| shard.propose(command(&number.to_le_bytes()), Bytes::copy_from_slice(&number.to_le_bytes())))
+        .map(|number| {
+            shard.propose(command(&number.to_le_bytes()), Bytes::copy_from_slice(&number.to_le_bytes()))
+        })
         .collect();
     for (number, outcome) in join_all(proposals).await.into_iter().enumerate() {
         assert_eq!(offset_of(outcome), number as u64);
@@ -32,7 +36,8 @@ async fn a_new_shard_has_a_leader_in_milliseconds_and_appends_in_order() {
         assert!(node.witness.fatal.lock().unwrap().is_empty());
     }
     let known = cluster.host(NodeId(1)).known_leaders();
-    eventually("known leaders", || known.borrow().get(&SHARD).filter(|(id, _)| *id == NodeId(2)).map(|_| ())).await;
+    eventually("known leaders", || known.borrow().get(&SHARD).filter(|(id, _)| *id == NodeId(2)).map(|_| ()))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,12 +72,20 @@ async fn an_isolated_leader_acknowledges_nothing_and_says_what_it_does_not_know(
     // Written to its own log while it believed in its lease: unknown, in the end.
     let written = cluster.shard(old, SHARD).propose(command(b"lost"), Bytes::from_static(b"lost"));
     let new = eventually("another leader", || {
-        cluster.nodes.keys().copied().filter(|id| *id != old).find(|id| cluster.shard(*id, SHARD).leadership().is_leader)
+        cluster
+            .nodes
+            .keys()
+            .copied()
+            .filter(|id| *id != old)
+            .find(|id| cluster.shard(*id, SHARD).leadership().is_leader)
     })
     .await;
     // By now its lease has run out: refused before anything is written.
     let refused = cluster.shard(old, SHARD).propose(command(b"late"), Bytes::from_static(b"late")).await;
-    assert!(matches!(refused, Err(ProposeError::Unavailable { .. } | ProposeError::NotLeader { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(ProposeError::Unavailable { .. } | ProposeError::NotLeader { .. })),
+        "{refused:?}"
+    );
     let barrier = cluster.shard(old, SHARD).read_barrier().await;
     assert!(barrier.as_ref().is_err_and(|error| !error.is_indefinite()), "{barrier:?}");
     let second = cluster.shard(new, SHARD).propose(command(b"second"), Bytes::from_static(b"second"));
@@ -82,7 +95,10 @@ async fn an_isolated_leader_acknowledges_nothing_and_says_what_it_does_not_know(
     assert!(matches!(written, Err(ProposeError::Lost { .. })), "{written:?}");
     cluster.converge(SHARD).await;
     let refused = cluster.shard(old, SHARD).propose(command(b"x"), Bytes::from_static(b"x")).await;
-    assert!(matches!(refused, Err(ProposeError::NotLeader { leader: Some((id, _)) }) if id == new), "{refused:?}");
+    assert!(
+        matches!(refused, Err(ProposeError::NotLeader { leader: Some((id, _)) }) if id == new),
+        "{refused:?}"
+    );
     assert_eq!(cluster.shard(old, SHARD).progress().high_watermark.0, 2);
 }
 
@@ -153,7 +169,8 @@ async fn readers_see_what_was_acknowledged_before() {
     let read = join_all((0..100).map(|_| leader.read_barrier())).await;
     let applied = leader.progress().applied.unwrap().index;
     assert!(read.into_iter().all(|index| index.unwrap() <= applied));
-    let follower = cluster.nodes.keys().find(|id| !cluster.shard(**id, SHARD).leadership().is_leader).unwrap();
+    let follower =
+        cluster.nodes.keys().find(|id| !cluster.shard(**id, SHARD).leadership().is_leader).unwrap();
     let refused = cluster.shard(*follower, SHARD).read_barrier().await;
     assert!(matches!(refused, Err(ProposeError::NotLeader { leader: Some(_) })), "{refused:?}");
 }

@@ -1,5 +1,7 @@
 //! Replicas come, go, fall behind the purge point, lose their log: what each must end with.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test's own clock and its answers")]
+
 mod harness;
 
 use bytes::Bytes;
@@ -75,10 +77,14 @@ async fn voters_change_by_learner_promotion_and_removal() {
     let leader = cluster.shard(cluster.leader(SHARD).await, SHARD);
     leader.add_learner(NodeId(4)).await.unwrap();
     eventually("a learner that caught up", || {
-        leader.replicas().into_iter().find(|replica| replica.node == NodeId(4) && !replica.voter && replica.lag == 0)
+        leader
+            .replicas()
+            .into_iter()
+            .find(|replica| replica.node == NodeId(4) && !replica.voter && replica.lag == 0)
     })
     .await;
-    let gone = [1, 2, 3].map(NodeId).into_iter().find(|id| *id != leader.leadership().leader.unwrap()).unwrap();
+    let gone =
+        [1, 2, 3].map(NodeId).into_iter().find(|id| *id != leader.leadership().leader.unwrap()).unwrap();
     let voters: BTreeSet<NodeId> = [1, 2, 3, 4].map(NodeId).into_iter().filter(|id| *id != gone).collect();
     leader.change_voters(voters.clone()).await.unwrap();
     cluster.host(gone).destroy_shard(SHARD).await.unwrap();
@@ -142,4 +148,32 @@ async fn a_broken_shard_stops_alone() {
         assert!(node.witness.fatal.lock().unwrap().is_empty());
     }
     assert_eq!(offset(&cluster.append(other, b"z").await), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_stops_writing_ends_the_process_and_nothing_acknowledged_is_lost() {
+    let stores: Vec<_> = (1..=3).map(|id| Arc::new(MemoryStore::new(identity(NodeId(id))))).collect();
+    let by_id = |store: &Arc<MemoryStore>| (store.identity().node, store.clone() as Arc<dyn Store>);
+    let mut cluster = Cluster::start_with(config(), stores.iter().map(by_id).collect(), 1).await;
+    cluster.start_shard(SHARD, &[1, 2, 3]).await;
+    for _ in 0..10 {
+        cluster.append(SHARD, b"x").await;
+    }
+    let leader = cluster.leader(SHARD).await;
+    let store = &stores[leader.0 as usize - 1];
+    store.fail("the disk is gone");
+    let unknown = cluster.shard(leader, SHARD).propose(command(b"y"), Bytes::from_static(b"y")).await;
+    eventually("the end of the process", || {
+        cluster.nodes[&leader].witness.fatal.lock().unwrap().first().cloned()
+    })
+    .await;
+    // Its followers had it, so it may have been committed; it was not said to be refused.
+    assert!(unknown.as_ref().is_ok() || unknown.as_ref().is_err_and(|e| e.is_indefinite()), "{unknown:?}");
+    cluster.kill(leader);
+    store.crash();
+    let next = offset(&cluster.append(SHARD, b"z").await);
+    assert!((10..=11).contains(&next), "{next}");
+    cluster.revive(leader).await;
+    cluster.start_shard(SHARD, &[1, 2, 3]).await;
+    cluster.converge(SHARD).await;
 }

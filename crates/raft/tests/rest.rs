@@ -1,5 +1,7 @@
 //! Idle shards rest, cost nothing, and wake: by a write, by a peer that died or started again.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test's own clock and its answers")]
+
 mod harness;
 
 use bytes::Bytes;
@@ -33,7 +35,8 @@ async fn an_idle_shard_rests_undisturbed_and_wakes_by_a_write() {
     let leader = cluster.shard(cluster.leader(SHARD).await, SHARD);
     let start = Instant::now();
     // Several at once keep their order behind the gate.
-    let proposals: Vec<_> = (0..20).map(|_| leader.propose(command(b"y"), Bytes::from_static(b"y"))).collect();
+    let proposals: Vec<_> =
+        (0..20).map(|_| leader.propose(command(b"y"), Bytes::from_static(b"y"))).collect();
     for (number, proposal) in proposals.into_iter().enumerate() {
         assert_eq!(offset_of(proposal.await), number as u64 + 1);
     }

@@ -72,9 +72,8 @@ impl BatchHeader {
     /// The CRC32C that the contract defines over this header's fields (but `crc32c`) and the body.
     pub fn checksum(&self, body: &[u8]) -> u32 {
         let mut fields = [0u8; 42];
-        let producer = self.producer.map_or([-1i64; 3], |p| {
-            [p.id.0 as i64, p.epoch.0 as i64, p.base_sequence.0 as i64]
-        });
+        let producer =
+            self.producer.map_or([-1i64; 3], |p| [p.id.0 as i64, p.epoch.0 as i64, p.base_sequence.0 as i64]);
         fields[0..4].copy_from_slice(&(self.record_count as i32).to_le_bytes());
         fields[4..12].copy_from_slice(&self.base_timestamp.to_le_bytes());
         for (place, number) in producer.iter().enumerate() {

@@ -13,21 +13,21 @@
 //! - A number with a meaning is a type: `Offset` and `LogIndex` never mix (compiler).
 //! - Length fields from outside are never trusted (`record::tests`).
 
+pub mod batch;
+pub mod bytesize;
+pub mod change;
+pub mod compression;
+pub mod duration;
+pub mod error;
 pub mod id;
+pub mod limits;
 pub mod name;
 pub mod offset;
-pub mod batch;
-pub mod record;
-pub mod compression;
-pub mod change;
-pub mod topic;
-pub mod error;
-pub mod limits;
-pub mod time;
-pub mod random;
 pub mod principal;
-pub mod bytesize;
-pub mod duration;
+pub mod random;
+pub mod record;
+pub mod time;
+pub mod topic;
 
 pub use batch::{Batch, BatchHeader, Compression, ProducerStamp};
 pub use change::{ChangeSet, IndexRow, StateWrite};

@@ -79,7 +79,11 @@ impl TopicConfig {
             return invalid("retention", format!("{time:?}"), "expected at least 1s, or -1s for no limit");
         }
         if let Some(bytes @ ..1024) = self.retention_bytes {
-            return invalid("retention_bytes", bytes.to_string(), "expected at least 1024, or -1 for no limit");
+            return invalid(
+                "retention_bytes",
+                bytes.to_string(),
+                "expected at least 1024, or -1 for no limit",
+            );
         }
         if let Some(bytes) = self.max_batch_bytes
             && !(1024..=limits::BATCH_MAX_BYTES).contains(&(bytes as usize))

@@ -188,10 +188,12 @@ async fn everything_acknowledged_is_there_after_a_restart() {
     let Node { store, .. } = node;
     store.crash();
     let node = Node::start_on(config(), store).await;
-    let mut after = node.fetch(&topic, 0, Duration::from_secs(1)).await;
-    while after.error.as_ref().is_some_and(|failure| failure.reason != Reason::OffsetOutOfRange) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        after = node.fetch(&topic, 0, Duration::from_secs(1)).await;
-    }
-    assert_eq!(before.batches, after.batches);
+    let led = async {
+        while node.fetch(&topic, 0, Duration::ZERO).await.error.is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), led).await.expect("the partition is led again");
+    let after = node.fetch(&topic, 0, Duration::from_secs(1)).await;
+    assert_eq!(before.batches, after.batches, "{:?}", after.error);
 }

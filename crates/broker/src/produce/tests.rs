@@ -160,8 +160,9 @@ async fn at_the_deadline_the_outcome_is_unknown_and_the_permit_stays_until_it_is
     });
     let node = Node::start_on(config(), store).await;
     let topic = node.topic("orders", 1, TopicConfig::default()).await;
+    node.produce(batch(&topic, &["the leader's first"], None)).await.unwrap();
     stuck.store(true, std::sync::atomic::Ordering::Release);
-    let request = Request { timeout: Duration::from_millis(50), ..batch(&topic, &["x"], None) };
+    let request = Request { timeout: Duration::from_millis(500), ..batch(&topic, &["x"], None) };
     let bytes = request.body.len() as u64;
     let error = node.produce(request).await.unwrap_err();
     assert!(error.is_indefinite() && error.describe().outcome_unknown, "{error}");
@@ -174,7 +175,7 @@ async fn at_the_deadline_the_outcome_is_unknown_and_the_permit_stays_until_it_is
         }
     };
     tokio::time::timeout(Duration::from_secs(10), given_back).await.unwrap();
-    assert_eq!(node.fetch(&topic, 0, Duration::from_secs(5)).await.batches.len(), 1, "and it was appended");
+    assert_eq!(node.fetch(&topic, 1, Duration::from_secs(5)).await.batches.len(), 1, "and it was appended");
     writer.abort();
 }
 

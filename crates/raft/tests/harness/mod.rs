@@ -2,13 +2,14 @@
 //! can be cut.
 
 #![allow(dead_code, reason = "each test uses its part")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test's own clock and locks")]
 
 use bytes::Bytes;
 use flotilla_machine::{Append, Command, Kind, Outcome};
 use flotilla_raft::store::{Identity, MemoryStore, Store};
 use flotilla_raft::{
-    AppliedEntry, Config, Frame, Host, Inbound, Leadership, Observer, PeerState, ProposeError, Shard, Transport,
-    Unreachable,
+    AppliedEntry, Config, Frame, Host, Inbound, Leadership, Observer, PeerState, ProposeError, Shard,
+    Transport, Unreachable,
 };
 use flotilla_types::random::Seeded;
 use flotilla_types::time::SystemClock;
@@ -244,7 +245,9 @@ impl Cluster {
         eventually("a leader", || {
             let mut best = None;
             for node in self.nodes.values() {
-                let Some(leadership) = node.host.shard(shard).map(|shard| shard.leadership()) else { continue };
+                let Some(leadership) = node.host.shard(shard).map(|shard| shard.leadership()) else {
+                    continue;
+                };
                 if leadership.is_leader && best.is_none_or(|(term, _)| term < leadership.term) {
                     best = Some((leadership.term, node.id));
                 }
@@ -270,11 +273,9 @@ impl Cluster {
     /// Waits until all running replicas have applied the same, and have the same state.
     pub async fn converge(&self, shard: ShardId) -> u128 {
         eventually("equal replicas", || {
-            let mut states = self
-                .nodes
-                .values()
-                .filter_map(|node| node.host.shard(shard))
-                .map(|shard| (shard.progress().applied, shard.read(|machine| (machine.applied(), machine.hash()))));
+            let mut states = self.nodes.values().filter_map(|node| node.host.shard(shard)).map(|shard| {
+                (shard.progress().applied, shard.read(|machine| (machine.applied(), machine.hash())))
+            });
             let first = states.next()?;
             (first.0 == first.1.0 && states.all(|state| state == first)).then_some(first.1.1)
         })
