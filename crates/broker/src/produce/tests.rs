@@ -143,6 +143,7 @@ async fn a_full_disk_refuses_records_and_topics_but_not_reads() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "a task of the test's own")]
 async fn at_the_deadline_the_outcome_is_unknown_and_the_permit_stays_until_it_is_not() {
     let cluster = flotilla_types::ClusterId(uuid::Uuid::from_u128(7));
     let identity = flotilla_store::Identity::new(cluster, flotilla_types::NodeId(1));
