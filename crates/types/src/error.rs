@@ -23,6 +23,8 @@ pub enum Reason {
     LeaderNotAvailable = 12,
     FencedLeaderEpoch = 13,
     UnknownLeaderEpoch = 14,
+    NotCoordinator = 15,
+    CoordinatorLoading = 16,
     OffsetOutOfRange = 20,
     BatchTooLarge = 21,
     CorruptBatch = 22,
@@ -33,6 +35,15 @@ pub enum Reason {
     InvalidProducerEpoch = 31,
     ProducerFenced = 32,
     ProducerStateExpired = 33,
+    UnknownMemberId = 40,
+    FencedMemberEpoch = 41,
+    StaleMemberEpoch = 42,
+    UnreleasedInstanceId = 43,
+    UnsupportedAssignor = 44,
+    GroupMaxSizeReached = 45,
+    GroupTypeMismatch = 46,
+    NonEmptyGroup = 47,
+    UnstableOffsetCommit = 48,
     QuotaExceeded = 70,
     Overloaded = 71,
     NotEnoughReplicas = 72,
@@ -42,7 +53,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tables and tests.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 37] = [
         Self::InvalidArgument,
         Self::Unauthenticated,
         Self::PermissionDenied,
@@ -54,6 +65,8 @@ impl Reason {
         Self::LeaderNotAvailable,
         Self::FencedLeaderEpoch,
         Self::UnknownLeaderEpoch,
+        Self::NotCoordinator,
+        Self::CoordinatorLoading,
         Self::OffsetOutOfRange,
         Self::BatchTooLarge,
         Self::CorruptBatch,
@@ -64,6 +77,15 @@ impl Reason {
         Self::InvalidProducerEpoch,
         Self::ProducerFenced,
         Self::ProducerStateExpired,
+        Self::UnknownMemberId,
+        Self::FencedMemberEpoch,
+        Self::StaleMemberEpoch,
+        Self::UnreleasedInstanceId,
+        Self::UnsupportedAssignor,
+        Self::GroupMaxSizeReached,
+        Self::GroupTypeMismatch,
+        Self::NonEmptyGroup,
+        Self::UnstableOffsetCommit,
         Self::QuotaExceeded,
         Self::Overloaded,
         Self::NotEnoughReplicas,
@@ -85,6 +107,8 @@ impl Reason {
             Self::LeaderNotAvailable => "LEADER_NOT_AVAILABLE",
             Self::FencedLeaderEpoch => "FENCED_LEADER_EPOCH",
             Self::UnknownLeaderEpoch => "UNKNOWN_LEADER_EPOCH",
+            Self::NotCoordinator => "NOT_COORDINATOR",
+            Self::CoordinatorLoading => "COORDINATOR_LOADING",
             Self::OffsetOutOfRange => "OFFSET_OUT_OF_RANGE",
             Self::BatchTooLarge => "BATCH_TOO_LARGE",
             Self::CorruptBatch => "CORRUPT_BATCH",
@@ -95,6 +119,15 @@ impl Reason {
             Self::InvalidProducerEpoch => "INVALID_PRODUCER_EPOCH",
             Self::ProducerFenced => "PRODUCER_FENCED",
             Self::ProducerStateExpired => "PRODUCER_STATE_EXPIRED",
+            Self::UnknownMemberId => "UNKNOWN_MEMBER_ID",
+            Self::FencedMemberEpoch => "FENCED_MEMBER_EPOCH",
+            Self::StaleMemberEpoch => "STALE_MEMBER_EPOCH",
+            Self::UnreleasedInstanceId => "UNRELEASED_INSTANCE_ID",
+            Self::UnsupportedAssignor => "UNSUPPORTED_ASSIGNOR",
+            Self::GroupMaxSizeReached => "GROUP_MAX_SIZE_REACHED",
+            Self::GroupTypeMismatch => "GROUP_TYPE_MISMATCH",
+            Self::NonEmptyGroup => "NON_EMPTY_GROUP",
+            Self::UnstableOffsetCommit => "UNSTABLE_OFFSET_COMMIT",
             Self::QuotaExceeded => "QUOTA_EXCEEDED",
             Self::Overloaded => "OVERLOADED",
             Self::NotEnoughReplicas => "NOT_ENOUGH_REPLICAS",
@@ -111,11 +144,15 @@ impl Reason {
     /// What a caller does about it, where the operation does not say otherwise.
     pub const fn action(self) -> Action {
         match self {
-            Self::NotLeader | Self::FencedLeaderEpoch | Self::UnknownTopicOrPartition => {
-                Action::RefreshMetadata
-            }
+            Self::NotLeader
+            | Self::FencedLeaderEpoch
+            | Self::UnknownTopicOrPartition
+            | Self::NotCoordinator => Action::RefreshMetadata,
             Self::LeaderNotAvailable
+            | Self::CoordinatorLoading
             | Self::UnknownLeaderEpoch
+            | Self::UnstableOffsetCommit
+            | Self::UnreleasedInstanceId
             | Self::NotEnoughReplicas
             | Self::RequestTimedOut
             | Self::QuotaExceeded
@@ -124,6 +161,8 @@ impl Reason {
             | Self::DiskFull => Action::Retry,
             Self::OutOfOrderSequence | Self::ProducerStateExpired => Action::ReinitProducer,
             Self::InvalidProducerEpoch => Action::AbortTransaction,
+            Self::UnknownMemberId | Self::FencedMemberEpoch => Action::Rejoin,
+            Self::StaleMemberEpoch => Action::RefreshMember,
             _ => Action::Fail,
         }
     }

@@ -2077,13 +2077,18 @@ pub struct MoveProgress {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct WatchEventsRequest {
+    /// empty = all
     #[prost(string, repeated, tag = "1")]
     pub kinds: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// begin with up to this many of the latest
+    #[prost(int32, tag = "2")]
+    pub recent: i32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Event {
     #[prost(message, optional, tag = "1")]
     pub time: ::core::option::Option<::prost_types::Timestamp>,
+    /// GROUP_REBALANCE, LEADER_CHANGE, EVENTS_DROPPED
     #[prost(string, tag = "2")]
     pub kind: ::prost::alloc::string::String,
     #[prost(int32, tag = "3")]
@@ -5116,6 +5121,9 @@ pub struct HeartbeatResponse {
     /// absent: unchanged
     #[prost(message, optional, tag = "3")]
     pub assignment: ::core::option::Option<Assignment>,
+    /// Silent for this long, a member is taken for dead; it counts from each heartbeat's arrival.
+    #[prost(message, optional, tag = "4")]
+    pub session_timeout: ::core::option::Option<::prost_types::Duration>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Assignment {
@@ -5141,6 +5149,12 @@ pub mod assignment {
         /// saves a FetchOffsets round trip
         #[prost(int64, optional, tag = "5")]
         pub committed_offset: ::core::option::Option<i64>,
+        /// goes with the commits
+        #[prost(string, tag = "6")]
+        pub topic_id: ::prost::alloc::string::String,
+        /// of the committed offset
+        #[prost(string, tag = "7")]
+        pub metadata: ::prost::alloc::string::String,
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -5222,6 +5236,18 @@ pub struct Group {
     pub queue_policy: ::core::option::Option<QueuePolicy>,
     #[prost(message, optional, tag = "11")]
     pub paused_until: ::core::option::Option<::prost_types::Timestamp>,
+    /// also in a list
+    #[prost(int32, tag = "12")]
+    pub member_count: i32,
+    /// sum over positions; in a list only where the filter asks for lag
+    #[prost(int64, optional, tag = "13")]
+    pub lag: ::core::option::Option<i64>,
+    /// what members subscribe by pattern, resolved by the coordinator
+    #[prost(string, tag = "14")]
+    pub topic_regex: ::prost::alloc::string::String,
+    /// subscribed by any member
+    #[prost(string, repeated, tag = "15")]
+    pub topics: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// Nested message and enum types in `Group`.
 pub mod group {
@@ -5245,6 +5271,13 @@ pub mod group {
         pub target: ::prost::alloc::vec::Vec<super::TopicPartition>,
         #[prost(message, optional, tag = "9")]
         pub last_heartbeat: ::core::option::Option<::prost_types::Timestamp>,
+        #[prost(string, tag = "10")]
+        pub rack_id: ::prost::alloc::string::String,
+        /// as subscribed, patterns resolved
+        #[prost(string, repeated, tag = "11")]
+        pub topics: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+        #[prost(string, tag = "12")]
+        pub topic_regex: ::prost::alloc::string::String,
     }
     /// Nested message and enum types in `Member`.
     pub mod member {
@@ -5454,6 +5487,9 @@ pub mod seek_group_request {
 pub struct SeekGroupResponse {
     #[prost(message, repeated, tag = "1")]
     pub moves: ::prost::alloc::vec::Vec<seek_group_response::Move>,
+    /// partitions that were not moved
+    #[prost(message, repeated, tag = "2")]
+    pub errors: ::prost::alloc::vec::Vec<PartitionError>,
 }
 /// Nested message and enum types in `SeekGroupResponse`.
 pub mod seek_group_response {
@@ -5463,10 +5499,14 @@ pub mod seek_group_response {
         pub topic: ::prost::alloc::string::String,
         #[prost(int32, tag = "2")]
         pub partition: i32,
+        /// -1 = nothing was committed
         #[prost(int64, tag = "3")]
         pub from_offset: i64,
         #[prost(int64, tag = "4")]
         pub to_offset: i64,
+        /// Where it was to go, if that is not in the log: to_offset is the nearest that is.
+        #[prost(int64, optional, tag = "5")]
+        pub clamped_from: ::core::option::Option<i64>,
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -5487,7 +5527,7 @@ pub mod explain_group_response {
         pub topic: ::prost::alloc::string::String,
         #[prost(int32, tag = "2")]
         pub partition: i32,
-        /// NO_MEMBERS, UNREVOKED, NO_CREDIT, MAX_IN_FLIGHT, KEY_BLOCKED, OPEN_TRANSACTION,
+        /// NO_MEMBERS, NOT_SUBSCRIBED, UNREVOKED, UNASSIGNED, NO_CREDIT, MAX_IN_FLIGHT, KEY_BLOCKED, OPEN_TRANSACTION,
         /// THROTTLED, PAUSED, NO_LEADER, NOT_POLLING
         #[prost(string, tag = "3")]
         pub cause: ::prost::alloc::string::String,

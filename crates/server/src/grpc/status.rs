@@ -17,20 +17,34 @@ pub const fn code(reason: Reason) -> Code {
         Reason::Unauthenticated => Code::Unauthenticated,
         Reason::PermissionDenied => Code::PermissionDenied,
         Reason::UnsupportedVersion => Code::Unimplemented,
+        Reason::UnsupportedAssignor => Code::InvalidArgument,
         Reason::NotFound | Reason::UnknownTopicOrPartition => Code::NotFound,
         Reason::AlreadyExists => Code::AlreadyExists,
         Reason::NotLeader
+        | Reason::NotCoordinator
         | Reason::FencedLeaderEpoch
+        | Reason::UnreleasedInstanceId
+        | Reason::GroupTypeMismatch
+        | Reason::NonEmptyGroup
         | Reason::OutOfOrderSequence
         | Reason::ProducerStateExpired => Code::FailedPrecondition,
-        Reason::LeaderNotAvailable | Reason::UnknownLeaderEpoch | Reason::NotEnoughReplicas => {
-            Code::Unavailable
-        }
+        Reason::LeaderNotAvailable
+        | Reason::UnknownLeaderEpoch
+        | Reason::NotEnoughReplicas
+        | Reason::CoordinatorLoading
+        | Reason::UnstableOffsetCommit => Code::Unavailable,
         Reason::OffsetOutOfRange => Code::OutOfRange,
-        Reason::OffsetConflict | Reason::InvalidProducerEpoch | Reason::ProducerFenced => Code::Aborted,
+        Reason::OffsetConflict
+        | Reason::InvalidProducerEpoch
+        | Reason::ProducerFenced
+        | Reason::UnknownMemberId
+        | Reason::FencedMemberEpoch
+        | Reason::StaleMemberEpoch => Code::Aborted,
         Reason::StorageFailure => Code::Internal,
         Reason::RequestTimedOut => Code::DeadlineExceeded,
-        Reason::QuotaExceeded | Reason::Overloaded | Reason::DiskFull => Code::ResourceExhausted,
+        Reason::QuotaExceeded | Reason::Overloaded | Reason::DiskFull | Reason::GroupMaxSizeReached => {
+            Code::ResourceExhausted
+        }
     }
 }
 
@@ -77,9 +91,17 @@ mod tests {
             "NOT_LEADER" | "FENCED_LEADER_EPOCH" | "OUT_OF_ORDER_SEQUENCE" | "PRODUCER_STATE_EXPIRED" => {
                 Code::FailedPrecondition
             }
+            "NOT_COORDINATOR" | "UNRELEASED_INSTANCE_ID" | "GROUP_TYPE_MISMATCH" | "NON_EMPTY_GROUP" => {
+                Code::FailedPrecondition
+            }
+            "UNKNOWN_MEMBER_ID" | "FENCED_MEMBER_EPOCH" | "STALE_MEMBER_EPOCH" => Code::Aborted,
+            "UNSUPPORTED_ASSIGNOR" => Code::InvalidArgument,
+            "COORDINATOR_LOADING" | "UNSTABLE_OFFSET_COMMIT" => Code::Unavailable,
             "LEADER_NOT_AVAILABLE" | "NOT_ENOUGH_REPLICAS" | "UNKNOWN_LEADER_EPOCH" => Code::Unavailable,
             "REQUEST_TIMED_OUT" => Code::DeadlineExceeded,
-            "QUOTA_EXCEEDED" | "OVERLOADED" | "DISK_FULL" => Code::ResourceExhausted,
+            "QUOTA_EXCEEDED" | "OVERLOADED" | "DISK_FULL" | "GROUP_MAX_SIZE_REACHED" => {
+                Code::ResourceExhausted
+            }
             "INVALID_PRODUCER_EPOCH" | "PRODUCER_FENCED" | "OFFSET_CONFLICT" => Code::Aborted,
             "OFFSET_OUT_OF_RANGE" => Code::OutOfRange,
             "INVALID_RECORD" | "BATCH_TOO_LARGE" | "CORRUPT_BATCH" | "INVALID_ARGUMENT" => {
