@@ -15,6 +15,7 @@
 //!   (`tests/cluster.rs`, an isolated leader).
 //! - What a majority acknowledged survives the death of any node and of all (`tests/cluster.rs`), and a store
 //!   that stops writing ends the process (`tests/replicas.rs`).
+//! - A leader that restarts does not go on in its old term (`tests/restart.rs`).
 //! - Votes, entries and purges of a shard reach the disk in the order of decisions, also with a hundred
 //!   shards interleaved (`conformance`).
 //! - A follower that was behind the purge point ends with the same state as the others (`tests/replicas.rs`).
