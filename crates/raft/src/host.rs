@@ -44,6 +44,8 @@ pub struct Host {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) stopping: AtomicBool,
+    /// The disk has no room for records.
+    pub(crate) is_full: AtomicBool,
     raft_config: Arc<openraft::Config>,
     limits: Limits,
     store: Arc<dyn Store>,
@@ -81,7 +83,7 @@ impl Host {
             budget: Budget::new(config.cache_node_bytes),
         };
         let incarnation = random.bits();
-        let links = Links::new(node, config, transport, random.bits() >> 16);
+        let links = Links::new(node, config, transport, clock.clone(), random.bits() >> 16);
         let host = Arc::new_cyclic(|me| Self {
             links,
             runtime: Handle::current(),
@@ -92,6 +94,7 @@ impl Host {
             clock,
             random,
             stopping: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
             raft_config,
             limits,
             store,
@@ -259,6 +262,17 @@ impl Host {
     /// Whether a peer was heard of lately.
     pub fn is_alive(&self, peer: NodeId) -> bool {
         peer == self.links.node || self.table.lock().is_alive(peer)
+    }
+
+    /// Whether the disk has no room for records. While it has none, this node as a follower refuses entries
+    /// of partitions that carry a batch, and their leaders go on without it, as without a slow one. Votes,
+    /// shards that carry no records, entries without a batch (trims among them) and snapshots, which take
+    /// the place of more than they bring, are taken as ever. What this node leads is its caller's business.
+    pub fn set_full(&self, is_full: bool) {
+        if self.is_full.swap(is_full, Ordering::AcqRel) != is_full {
+            self.links.metrics.full.set(i64::from(is_full));
+            tracing::warn!(is_full, "whether the disk has room for records has changed");
+        }
     }
 
     /// What is counted here.

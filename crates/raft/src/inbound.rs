@@ -6,12 +6,14 @@ use crate::transport::{Frame, Lane};
 use crate::types::{Snapshot, SnapshotMeta, Types, Vote, from_raft, to_raft};
 use crate::wire::{self, Answer, FrameKind, Refusal};
 use bytes::{Bytes, BytesMut};
+use flotilla_machine::Kind;
 use flotilla_types::{NodeId, ShardId};
 use futures::StreamExt;
 use openraft::raft::AppendEntriesRequest;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -64,6 +66,7 @@ impl Host {
             match refusal {
                 Refusal::Malformed => self.links.metrics.frames_malformed.inc(),
                 Refusal::Busy => self.links.metrics.frames_refused_busy.inc(),
+                Refusal::Full => self.links.metrics.frames_refused_full.inc(),
                 _ => 0,
             };
             self.refuse(from, &frame, refusal);
@@ -82,6 +85,14 @@ impl Host {
     }
 
     fn append(self: &Arc<Self>, from: NodeId, shard: &Arc<Shard>, frame: &Frame) -> Result<(), Refusal> {
+        // Before anything is decoded or written. The sender begins another run after a pause, from what this
+        // replica has; heartbeats, which carry no batch, keep the two in touch meanwhile.
+        if !frame.payloads.is_empty()
+            && shard.replica.kind == Kind::Partition
+            && self.is_full.load(Ordering::Acquire)
+        {
+            return Err(Refusal::Full);
+        }
         let (name, request) = wire::read_append(frame).map_err(|error| {
             tracing::warn!(%from, shard = %shard.id(), %error, "an append frame is refused");
             Refusal::Malformed

@@ -19,6 +19,7 @@
 //! - Votes, entries and purges of a shard reach the disk in the order of decisions, also with a hundred
 //!   shards interleaved (`conformance`).
 //! - A follower that was behind the purge point ends with the same state as the others (`tests/replicas.rs`).
+//! - A follower whose disk is full takes no records, votes, and resumes when there is room (`tests/full.rs`).
 //! - A damaged frame or batch is refused before consensus sees it (`wire::tests`).
 //! - Resting changes no leader, term or data (`tests/rest.rs`).
 

@@ -4,13 +4,16 @@ use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::transport::{Frame, Transport};
 use crate::wire::{self, Answer, Refusal};
-use flotilla_types::{NodeId, ShardId};
+use flotilla_types::{Clock, Monotonic, NodeId, ShardId};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// A peer that has said its disk is full is sent no records for this long, by any shard; then it is tried.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The way to every peer.
 #[derive(Debug)]
@@ -21,6 +24,9 @@ pub(crate) struct Links {
     pub metrics: Metrics,
     /// Questions without an answer yet. Bounded by those who ask: each shard has a pipeline per replica.
     waiting: Mutex<HashMap<u64, Asked>>,
+    /// Peers without room for records, and when they said so last.
+    full: Mutex<BTreeMap<NodeId, Monotonic>>,
+    clock: Arc<dyn Clock>,
     next_call: AtomicU64,
 }
 
@@ -69,13 +75,21 @@ impl Pending {
 }
 
 impl Links {
-    pub fn new(node: NodeId, config: Config, transport: Arc<dyn Transport>, first_call: u64) -> Arc<Self> {
+    pub fn new(
+        node: NodeId,
+        config: Config,
+        transport: Arc<dyn Transport>,
+        clock: Arc<dyn Clock>,
+        first_call: u64,
+    ) -> Arc<Self> {
         Arc::new(Self {
             node,
             config,
             transport,
             metrics: Metrics::default(),
             waiting: Mutex::default(),
+            full: Mutex::default(),
+            clock,
             // Not from 1: answers to an earlier life of this node must not fit.
             next_call: AtomicU64::new(first_call.max(1)),
         })
@@ -142,6 +156,17 @@ impl Links {
             };
             let _ = asked.tell.send(answer);
         }
+    }
+
+    /// A peer said that it has no room for records.
+    pub fn note_full(&self, peer: NodeId) {
+        self.full.lock().insert(peer, self.clock.monotonic());
+    }
+
+    /// Whether a peer said so just now.
+    pub fn is_full(&self, peer: NodeId) -> bool {
+        let said = self.full.lock().get(&peer).copied();
+        said.is_some_and(|said| self.clock.monotonic().since(said) < FULL_PAUSE)
     }
 
     /// The connections to `peer` are lost: nobody waits for its answers any more.

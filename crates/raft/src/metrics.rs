@@ -23,6 +23,10 @@ pub struct Metrics {
     pub frames_malformed: Counter,
     /// Frames that were refused because too much was waiting.
     pub frames_refused_busy: Counter,
+    /// Frames with records that were refused because the disk is full.
+    pub frames_refused_full: Counter,
+    /// Whether records of other leaders are refused because the disk is full.
+    pub full: Gauge,
     /// Snapshots installed here.
     pub snapshots_installed: Counter,
     /// Answers of a peer that had lost what it had acknowledged.
@@ -50,6 +54,16 @@ impl Metrics {
             "frames_refused_busy",
             "Frames refused because too much was waiting",
             self.frames_refused_busy.clone(),
+        );
+        raft.register(
+            "frames_refused_full",
+            "Frames with records refused because the disk is full",
+            self.frames_refused_full.clone(),
+        );
+        raft.register(
+            "full",
+            "1 while records of other leaders are refused: the disk is full",
+            self.full.clone(),
         );
         raft.register("snapshots_installed", "Snapshots installed here", self.snapshots_installed.clone());
         raft.register(

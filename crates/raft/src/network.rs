@@ -146,6 +146,9 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin> Run<S> {
         }
         let bytes = weight(&request);
         let frame = wire::append(self.peer.shard, self.lane, self.name, &request);
+        if self.peer.shard.is_partition() && !frame.payloads.is_empty() && self.peer.links.is_full(self.to) {
+            return Err(failed(CallError::Refused(Refusal::Full)));
+        }
         let pending = self.peer.links.expect(self.to);
         let frame = crate::transport::Frame { call: pending.call, ..frame };
         self.peer.links.send(self.to, frame).await.map_err(failed)?;
@@ -201,6 +204,9 @@ impl<S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin> Run<S> {
         answer: Result<Answer, CallError>,
     ) -> Result<StreamAppendResult<Types>, RPCError<Types>> {
         let Network { shard, observer, matched, links } = &self.peer;
+        if answer == Err(CallError::Refused(Refusal::Full)) {
+            links.note_full(self.to);
+        }
         let Answer::Append(answer) = answer.map_err(failed)? else {
             return Err(failed(CallError::Unfit));
         };

@@ -246,6 +246,8 @@ pub(crate) enum Refusal {
     Busy = 4,
     #[error("the shard rests and its leader lives")]
     Resting = 5,
+    #[error("its disk has no room for records")]
+    Full = 6,
 }
 
 /// What came back.
@@ -320,6 +322,7 @@ pub(crate) fn read_answer(frame: &Frame) -> Result<Answer, Malformed> {
             3 => Refusal::Malformed,
             4 => Refusal::Busy,
             5 => Refusal::Resting,
+            6 => Refusal::Full,
             _ => return Err(Malformed("unknown refusal")),
         }),
         _ => return Err(Malformed("unknown answer")),
