@@ -1,10 +1,11 @@
-//! Names that people give: topics now, groups and transactional ids later, by the same rule.
+//! Names that people give: topics, and groups ([`crate::group`]) by the same rule.
 
 use crate::limits;
 use std::fmt;
 
 /// A topic's name: `[A-Za-z0-9._-]{1,249}`, and neither `.` nor `..`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct TopicName(std::sync::Arc<str>);
 
 /// Why a name was refused.
@@ -14,10 +15,12 @@ pub enum InvalidName {
     #[error("name is empty, expected 1 to {max} characters of A-Z a-z 0-9 . _ -", max = limits::NAME_MAX_LEN)]
     Empty,
     /// Longer than the limit.
-    #[error("name has {len} bytes, limit {max}", max = limits::NAME_MAX_LEN)]
+    #[error("name has {len} bytes, limit {max}")]
     TooLong {
         /// Bytes given.
         len: usize,
+        /// Most that are allowed.
+        max: usize,
     },
     /// A character outside the set. The name is shown escaped.
     #[error("name {name:?} has {character:?} at byte {at}, allowed are A-Z a-z 0-9 . _ -")]
@@ -39,11 +42,16 @@ pub enum InvalidName {
 
 /// Checks any name that people give.
 pub fn check(name: &str) -> Result<(), InvalidName> {
+    check_len(name, limits::NAME_MAX_LEN)
+}
+
+/// The same for names with a limit of their own, in bytes.
+pub(crate) fn check_len(name: &str, max: usize) -> Result<(), InvalidName> {
     if name.is_empty() {
         return Err(InvalidName::Empty);
     }
-    if name.len() > limits::NAME_MAX_LEN {
-        return Err(InvalidName::TooLong { len: name.len() });
+    if name.len() > max {
+        return Err(InvalidName::TooLong { len: name.len(), max });
     }
     if let Some((at, character)) =
         name.char_indices().find(|(_, c)| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')))
@@ -66,6 +74,20 @@ impl TopicName {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl TryFrom<String> for TopicName {
+    type Error = InvalidName;
+
+    fn try_from(name: String) -> Result<Self, InvalidName> {
+        Self::new(&name)
+    }
+}
+
+impl From<TopicName> for String {
+    fn from(name: TopicName) -> Self {
+        name.as_str().to_owned()
     }
 }
 
