@@ -19,6 +19,7 @@ pub mod change;
 pub mod compression;
 pub mod duration;
 pub mod error;
+pub mod group;
 pub mod id;
 pub mod limits;
 pub mod name;
@@ -32,6 +33,7 @@ pub mod topic;
 pub use batch::{Batch, BatchHeader, Compression, ProducerStamp};
 pub use change::{ChangeSet, IndexRow, StateWrite};
 pub use error::{Action, Failure, LeaderHint, Reason};
+pub use group::{GroupEpoch, GroupId, InstanceId, MemberId};
 pub use id::{
     ClusterId, NodeId, PartitionId, ProducerEpoch, ProducerId, Sequence, ShardId, StoreId, TopicId,
 };

@@ -26,3 +26,15 @@ pub const REPLICATION_MAX: u32 = 7;
 pub const PRODUCER_REMEMBERED_BATCHES: usize = 5;
 /// Most headers of one record.
 pub const RECORD_MAX_HEADERS: usize = 1_000;
+/// Longest name of a group's member, in bytes.
+pub const MEMBER_ID_MAX_LEN: usize = 128;
+/// Most topics that one member of a group names.
+pub const SUBSCRIPTION_MAX_TOPICS: usize = 1_000;
+/// Longest pattern of topics, in bytes.
+pub const TOPIC_PATTERN_MAX_LEN: usize = 1_024;
+/// Longest text kept with an offset commit, in bytes.
+pub const OFFSET_METADATA_MAX: usize = 4_096;
+/// Most offset commits in one call.
+pub const OFFSET_COMMITS_MAX: usize = 10_000;
+/// Most partitions a group has offsets of.
+pub const GROUP_OFFSETS_MAX: usize = 200_000;
