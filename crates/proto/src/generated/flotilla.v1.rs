@@ -5152,9 +5152,6 @@ pub mod assignment {
         /// goes with the commits
         #[prost(string, tag = "6")]
         pub topic_id: ::prost::alloc::string::String,
-        /// of the committed offset
-        #[prost(string, tag = "7")]
-        pub metadata: ::prost::alloc::string::String,
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
