@@ -13,6 +13,7 @@
 //!
 //! - A refused command was never written; one that was written and lost is called lost, never refused
 //!   (`tests/cluster.rs`, an isolated leader).
+//! - Commands of one shard are applied in the order they were proposed (`proposal::tests`, `tests/order.rs`).
 //! - What a majority acknowledged survives the death of any node and of all (`tests/cluster.rs`), and a store
 //!   that stops writing ends the process (`tests/replicas.rs`).
 //! - A leader that restarts does not go on in its old term (`tests/restart.rs`).

@@ -10,7 +10,6 @@
 //! says that it woke. Resting is not safety: a shard that wakes too early or too late is an ordinary shard
 //! whose clocks were late.
 
-use crate::proposal::Gate;
 use crate::shard::Shard;
 use crate::transport::PeerState;
 use crate::types::node;
@@ -75,7 +74,7 @@ impl Shard {
 
     fn rest(&self) -> bool {
         let gate = self.gate.lock();
-        if !matches!(*gate, Gate::Open) {
+        if !gate.is_open() {
             return false;
         }
         if !self.resting.swap(true, Ordering::AcqRel) {

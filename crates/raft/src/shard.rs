@@ -4,7 +4,7 @@ use crate::barrier::Barrier;
 use crate::error::{Error, ProposeError};
 use crate::links::Links;
 use crate::log_store::LogStore;
-use crate::proposal::{Asker, Fate, Gate, Known, Waiting, fate};
+use crate::proposal::{Asker, Fate, Gate, Known, Released, Waiting, fate};
 use crate::replica::Replica;
 use crate::status::{Leadership, Progress, ReplicaStatus};
 use crate::types::{Data, Raft, Reply, from_raft, node};
@@ -17,7 +17,6 @@ use openraft::errors::ForwardToLeader;
 use openraft::raft::linearizable_read::LinearizerOption;
 use openraft::{ReadPolicy, ServerState};
 use parking_lot::Mutex;
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -62,8 +61,8 @@ impl Shard {
         self.replica.shard
     }
 
-    /// Queues a command; calls of one shard are appended in the order of these calls, except around the
-    /// moment when a leader loses and regains touch with its majority.
+    /// Queues a command; commands of one shard are applied in the order of these calls. One that cannot keep
+    /// its place, because the leader lost and regained touch with its majority, is refused.
     pub fn propose(&self, command: Command, payload: Bytes) -> Proposal {
         let (asker, proposal) = Asker::new();
         if let Some(refusal) = self.refusal() {
@@ -73,19 +72,18 @@ impl Shard {
         let waiting = Waiting { data: Data { header: command.encode(), payload }, asker, waited: false };
         self.replica.touch();
         let mut gate = self.gate.lock();
-        match &mut *gate {
-            Gate::Open if self.is_resting() && self.leads() => {
-                *gate = Gate::Closed(VecDeque::from([waiting]));
+        if gate.is_open() && !(self.is_resting() && self.leads()) {
+            self.submit(&mut gate, waiting);
+        } else if gate.waiting() < self.links.config.proposals_max {
+            gate.queue(waiting);
+            if gate.close() {
                 drop(gate);
                 self.regain();
             }
-            Gate::Open => self.submit(waiting),
-            Gate::Closed(queue) if queue.len() < self.links.config.proposals_max => queue.push_back(waiting),
-            Gate::Closed(_) => {
-                waiting
-                    .asker
-                    .answer(Err(ProposeError::Unavailable { why: "too many commands wait for the leader" }));
-            }
+        } else {
+            waiting
+                .asker
+                .answer(Err(ProposeError::Unavailable { why: "too many commands wait for the leader" }));
         }
         proposal
     }
@@ -210,21 +208,23 @@ impl Shard {
         }
     }
 
-    /// Gives a command to consensus, in the order of calls. Called with the gate's lock held.
-    fn submit(&self, waiting: Waiting) {
+    /// Gives a command to consensus, in the order of calls.
+    fn submit(&self, gate: &mut Gate, waiting: Waiting) {
         let Waiting { data, asker, waited } = waiting;
+        let number = gate.give();
         let (me, again, told) = (self.me.clone(), data.clone(), asker.clone());
         let reply = Reply::new(move |result| {
             let Some(shard) = me.upgrade() else { return };
             match fate(result, |to| shard.known(to)) {
                 Fate::Answered(answer) => told.answer(answer),
                 Fate::LeaseExpired if waited => {
+                    shard.gate.lock().refuse(number, None);
                     told.answer(Err(ProposeError::Unavailable {
                         why: "the leader does not hear a majority",
                     }));
                 }
                 Fate::LeaseExpired => {
-                    shard.wait_for_lease(Waiting { data: again, asker: told, waited: true });
+                    shard.wait_for_lease(number, Waiting { data: again, asker: told, waited: true });
                 }
             }
         });
@@ -234,20 +234,18 @@ impl Shard {
             Some(Ok(())) => {}
             Some(Err(_)) => asker.answer(Err(self.refusal().unwrap_or(ProposeError::Stopped))),
             None => {
+                gate.take_back();
                 asker.answer(Err(ProposeError::Unavailable { why: "too many commands wait for consensus" }));
             }
         }
     }
 
-    fn wait_for_lease(&self, waiting: Waiting) {
+    fn wait_for_lease(&self, number: u64, waiting: Waiting) {
         let mut gate = self.gate.lock();
-        match &mut *gate {
-            Gate::Closed(queue) => queue.push_back(waiting),
-            Gate::Open => {
-                *gate = Gate::Closed(VecDeque::from([waiting]));
-                drop(gate);
-                self.regain();
-            }
+        gate.refuse(number, Some(waiting));
+        if gate.close() {
+            drop(gate);
+            self.regain();
         }
     }
 
@@ -265,10 +263,17 @@ impl Shard {
                 heard = me.hear_majority().await;
             }
             let mut gate = me.gate.lock();
-            let Gate::Closed(queue) = std::mem::take(&mut *gate) else { return };
-            for waiting in queue {
+            // The question to the majority went through consensus behind all that it was given before, and
+            // nothing was given since: whatever was not refused by now is, or may be, written.
+            let Released { go, overtaken } = gate.open();
+            for waiting in overtaken {
+                waiting.asker.answer(Err(ProposeError::Unavailable {
+                    why: "a later command was written while the leader did not hear a majority",
+                }));
+            }
+            for waiting in go {
                 match &heard {
-                    Ok(_) => me.submit(waiting),
+                    Ok(_) => me.submit(&mut gate, waiting),
                     Err(error) => waiting.asker.answer(Err(error.clone())),
                 }
             }
@@ -316,10 +321,9 @@ impl Shard {
         if self.resting.swap(false, Ordering::AcqRel) {
             self.links.metrics.shards_resting.dec();
         }
-        if let Gate::Closed(queue) = std::mem::take(&mut *self.gate.lock()) {
-            for waiting in queue {
-                waiting.asker.answer(Err(self.refusal().unwrap_or(ProposeError::Stopped)));
-            }
+        let Released { go, overtaken } = self.gate.lock().open();
+        for waiting in overtaken.into_iter().chain(go) {
+            waiting.asker.answer(Err(self.refusal().unwrap_or(ProposeError::Stopped)));
         }
         let _ = self.raft.shutdown().await;
         self.replica.changed.notify_one();
