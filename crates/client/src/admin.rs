@@ -110,6 +110,10 @@ impl Admin {
         Self { client }
     }
 
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.client
+    }
+
     /// All topics, by name, without their partitions.
     pub async fn topics(&self) -> Result<Vec<Topic>> {
         let mut topics = Vec::new();

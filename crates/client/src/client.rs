@@ -95,6 +95,11 @@ impl Client {
         Consumer::new(Arc::clone(&self.inner), options)
     }
 
+    /// What everything made from this client shares.
+    pub(crate) fn inner(&self) -> Arc<Inner> {
+        Arc::clone(&self.inner)
+    }
+
     /// Topics, health, partitions.
     pub fn admin(&self) -> Admin {
         Admin::new(Arc::clone(&self.inner))

@@ -106,6 +106,8 @@ pub struct ConsumerOptions {
     /// Bytes fetched ahead of the application, all partitions together. A fetch already on its way may
     /// add `partition_bytes` per partition. Default 16 MiB.
     pub prefetch_bytes: usize,
+    /// Records fetched ahead of the application, all partitions together, in the same way. Default 100,000.
+    pub prefetch_records: usize,
     /// Bytes one fetch of a partition may bring; one batch may be larger. Default 1 MiB.
     pub partition_bytes: usize,
     /// How long a fetch waits at the leader when there is nothing new. Default 500 ms.
@@ -120,6 +122,7 @@ impl Default for ConsumerOptions {
     fn default() -> Self {
         Self {
             prefetch_bytes: 16 << 20,
+            prefetch_records: 100_000,
             partition_bytes: 1 << 20,
             max_wait: Duration::from_millis(500),
             isolation: Isolation::default(),

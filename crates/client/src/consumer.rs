@@ -10,7 +10,7 @@
 use crate::client::Inner;
 use crate::config::ConsumerOptions;
 use crate::error::{Error, Result};
-use crate::fetcher::{Arrival, Chunk, Fetcher, Order, Progress};
+use crate::fetcher::{Arrival, Chunk, Fetcher, Order, Progress, Room};
 use crate::record::ConsumedRecord;
 use crate::task::Owned;
 use flotilla_types::{Offset, PartitionId, TimestampMs, TopicName};
@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ const ARRIVALS_MAX: usize = 256;
 pub struct Consumer {
     client: Arc<Inner>,
     options: ConsumerOptions,
-    room: Arc<Semaphore>,
+    room: Arc<Room>,
     sender: mpsc::Sender<Arrival>,
     arrivals: mpsc::Receiver<Arrival>,
     partitions: HashMap<(TopicName, PartitionId), Assigned>,
@@ -63,7 +63,7 @@ struct Assigned {
 impl Consumer {
     pub(crate) fn new(client: Arc<Inner>, options: ConsumerOptions) -> Self {
         let (sender, arrivals) = mpsc::channel(ARRIVALS_MAX);
-        let room = Arc::new(Semaphore::new(options.prefetch_bytes.clamp(1, 1 << 31)));
+        let room = Arc::new(Room::new(&options));
         Self {
             client,
             options,
@@ -161,20 +161,32 @@ impl Consumer {
     /// Records of one partition, as many as one fetch brought; none if nothing came within `timeout`. An
     /// error stands for one partition, which stands still then; the others go on with the next call.
     pub async fn poll(&mut self, timeout: Duration) -> Result<Vec<ConsumedRecord>> {
-        if let Some((topic, partition, rest, chunk)) = self.current.take() {
-            let records: Vec<ConsumedRecord> = rest.collect();
-            if !records.is_empty() {
-                self.advance(&(topic, partition), chunk.next);
-                return Ok(records);
+        self.poll_up_to(usize::MAX, timeout).await
+    }
+
+    /// The same, with at most so many records; the rest comes with the next call. Cancelling it loses
+    /// nothing.
+    pub async fn poll_up_to(&mut self, most: usize, timeout: Duration) -> Result<Vec<ConsumedRecord>> {
+        let most = most.max(1);
+        loop {
+            if let Some((topic, partition, rest, chunk)) = &mut self.current {
+                let records: Vec<ConsumedRecord> = rest.by_ref().take(most).collect();
+                let key = (topic.clone(), *partition);
+                let next = records.last().filter(|_| rest.len() > 0).map_or(chunk.next, |r| r.offset.next());
+                if rest.len() == 0 {
+                    self.current = None;
+                }
+                if !records.is_empty() {
+                    self.advance(&key, next);
+                    return Ok(records);
+                }
             }
-        }
-        match tokio::time::timeout(timeout, self.arrival()).await {
-            Ok(arrived) => {
-                let (key, mut chunk) = arrived?;
-                self.advance(&key, chunk.next);
-                Ok(std::mem::take(&mut chunk.records))
-            }
-            Err(_) => Ok(Vec::new()),
+            let Ok(arrived) = tokio::time::timeout(timeout, self.arrival()).await else {
+                return Ok(Vec::new());
+            };
+            let ((topic, partition), mut chunk) = arrived?;
+            let records = std::mem::take(&mut chunk.records).into_iter();
+            self.current = Some((topic, partition, records, chunk));
         }
     }
 

@@ -47,7 +47,39 @@ pub(crate) struct Arrival {
 pub(crate) struct Chunk {
     pub(crate) records: Vec<ConsumedRecord>,
     pub(crate) next: Offset,
-    _room: Option<OwnedSemaphorePermit>,
+    _room: [OwnedSemaphorePermit; 2],
+}
+
+/// What may be fetched ahead of the application. Always taken records first, so that nobody waits in a ring.
+#[derive(Debug)]
+pub(crate) struct Room {
+    records: Arc<Semaphore>,
+    records_max: u32,
+    bytes: Arc<Semaphore>,
+    bytes_max: u32,
+}
+
+impl Room {
+    pub(crate) fn new(options: &ConsumerOptions) -> Self {
+        let bounded = |most: usize| most.clamp(1, 1 << 31);
+        let (records, bytes) = (bounded(options.prefetch_records), bounded(options.prefetch_bytes));
+        Self {
+            records: Arc::new(Semaphore::new(records)),
+            records_max: records as u32,
+            bytes: Arc::new(Semaphore::new(bytes)),
+            bytes_max: bytes as u32,
+        }
+    }
+
+    /// Waits for room. What is larger than all of it takes all of it.
+    async fn take(&self, records: usize, bytes: usize) -> [OwnedSemaphorePermit; 2] {
+        let within = |wanted: usize, most: u32| u32::try_from(wanted).unwrap_or(most).clamp(1, most);
+        let of = async |room: &Arc<Semaphore>, permits| {
+            Arc::clone(room).acquire_many_owned(permits).await.expect("never closed")
+        };
+        let records = of(&self.records, within(records, self.records_max)).await;
+        [records, of(&self.bytes, within(bytes, self.bytes_max)).await]
+    }
 }
 
 /// How far a fetcher is, for `position`, `end` and `trouble`.
@@ -69,7 +101,7 @@ pub(crate) struct Fetcher {
     pub(crate) options: ConsumerOptions,
     pub(crate) topic: TopicName,
     pub(crate) partition: PartitionId,
-    pub(crate) room: Arc<Semaphore>,
+    pub(crate) room: Arc<Room>,
     pub(crate) arrivals: mpsc::Sender<Arrival>,
     pub(crate) progress: Arc<Mutex<Progress>>,
 }
@@ -317,9 +349,8 @@ impl Fetcher {
 
     /// Hands records over, once there is room for them.
     async fn keep(&self, order: Order, read: batch_reader::Read) -> std::result::Result<(), ()> {
-        let bytes = read.bytes.clamp(1, self.options.prefetch_bytes.max(1)) as u32;
-        let room = Arc::clone(&self.room).acquire_many_owned(bytes).await.map_err(|_| ())?;
-        self.bring(order, Ok(Chunk { records: read.records, next: read.next, _room: Some(room) })).await
+        let room = self.room.take(read.records.len(), read.bytes).await;
+        self.bring(order, Ok(Chunk { records: read.records, next: read.next, _room: room })).await
     }
 
     async fn bring(&self, order: Order, outcome: Result<Chunk>) -> std::result::Result<(), ()> {
