@@ -8,6 +8,7 @@
     reason = "shared by test binaries, each of which uses a part; tests may unwrap and spawn"
 )]
 
+pub mod groups;
 mod services;
 
 use flotilla_proto::convert::errors::to_wire;
@@ -74,6 +75,7 @@ pub struct Cluster {
     pub fetched_bytes: std::sync::atomic::AtomicUsize,
     /// Nodes that keep silent about metadata changes.
     pub watch_is_silent: std::sync::atomic::AtomicBool,
+    pub group: Mutex<groups::Group>,
 }
 
 /// A running cluster. Dropping it kills all nodes.
@@ -98,6 +100,7 @@ impl Mock {
             changed: watch::Sender::new(1),
             fetched_bytes: Default::default(),
             watch_is_silent: Default::default(),
+            group: Mutex::default(),
         });
         let runtimes = listeners
             .into_iter()
@@ -146,6 +149,10 @@ impl Mock {
         values
     }
 
+    pub fn with_group<T>(&self, act: impl FnOnce(&mut groups::Group) -> T) -> T {
+        act(&mut self.cluster.group.lock())
+    }
+
     pub fn with_partition<T>(&self, partition: usize, act: impl FnOnce(&mut Partition) -> T) -> T {
         act(&mut self.cluster.partitions.lock()[partition])
     }
@@ -180,6 +187,12 @@ impl Cluster {
             endpoint: self.endpoints[node].clone(),
             term: Term(partition.term),
         })
+    }
+
+    pub fn leader_of(&self, partition: i32) -> Option<v1::Leader> {
+        let partitions = self.partitions.lock();
+        let hint = self.hint(&partitions[partition as usize]);
+        hint.as_ref().map(flotilla_proto::convert::errors::leader_to_wire)
     }
 
     pub fn not_leader(&self, partition: &Partition) -> Failure {
@@ -284,7 +297,7 @@ impl Cluster {
                 .collect(),
             topics: vec![v1::metadata::TopicRoute {
                 topic: TOPIC.to_owned(),
-                topic_id: "0000000000000007".to_owned(),
+                topic_id: groups::TOPIC_ID.to_owned(),
                 leaders: partitions.iter().map(leader).collect(),
                 deleted: false,
             }],

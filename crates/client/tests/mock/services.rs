@@ -4,6 +4,7 @@ use super::{Cluster, Handled, TOPIC};
 use flotilla_proto::v1;
 use flotilla_proto::v1::admin_server::{Admin, AdminServer};
 use flotilla_proto::v1::cluster_server::{Cluster as ClusterService, ClusterServer};
+use flotilla_proto::v1::groups_server::GroupsServer;
 use flotilla_proto::v1::log_server::{Log, LogServer};
 use futures::stream::BoxStream;
 use std::sync::Arc;
@@ -16,9 +17,9 @@ use tonic::{Request, Response, Status, Streaming};
 type Answer<T> = Result<Response<T>, Status>;
 type Stream<T> = BoxStream<'static, Result<T, Status>>;
 
-struct Node {
-    cluster: Arc<Cluster>,
-    node: usize,
+pub(super) struct Node {
+    pub(super) cluster: Arc<Cluster>,
+    pub(super) node: usize,
 }
 
 pub(super) fn serve(
@@ -34,6 +35,7 @@ pub(super) fn serve(
         tonic::transport::Server::builder()
             .add_service(LogServer::from_arc(Arc::clone(&node)).max_decoding_message_size(16 << 20))
             .add_service(ClusterServer::from_arc(Arc::clone(&node)))
+            .add_service(GroupsServer::from_arc(Arc::clone(&node)))
             .add_service(AdminServer::from_arc(node))
             .serve_with_incoming(TcpListenerStream::new(listener))
             .await
