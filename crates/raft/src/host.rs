@@ -10,13 +10,14 @@ use crate::inbound::Intake;
 use crate::links::Links;
 use crate::liveness::Table;
 use crate::log_store::{Limits, LogStore};
-use crate::metrics::Metrics;
+use crate::metrics::{Cause, Metrics};
 use crate::network::{Matched, Network};
 use crate::observer::Observer;
 use crate::recent::Budget;
 use crate::replica::{Parts, Replica};
 use crate::shard::Shard;
 use crate::status::{KnownLeaders, Leadership};
+use crate::succession::{CAMPAIGNS_AT_ONCE, Outrun};
 use crate::transport::{Frame, Inbound, PeerState, Transport};
 use crate::types::Raft;
 use crate::wire::FrameKind;
@@ -30,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 
 /// All shards of this node.
 pub struct Host {
@@ -44,6 +45,8 @@ pub struct Host {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) stopping: AtomicBool,
+    /// Permits for campaigns after leaders that are gone.
+    pub(crate) campaigns: Semaphore,
     /// The disk has no room for records.
     pub(crate) is_full: AtomicBool,
     raft_config: Arc<openraft::Config>,
@@ -94,6 +97,7 @@ impl Host {
             clock,
             random,
             stopping: AtomicBool::new(false),
+            campaigns: Semaphore::new(CAMPAIGNS_AT_ONCE),
             is_full: AtomicBool::new(false),
             raft_config,
             limits,
@@ -165,6 +169,8 @@ impl Host {
             leadership: watch::Sender::new(Leadership::default()),
             gate: Mutex::default(),
             barrier: Barrier::default(),
+            outrun: Outrun::default(),
+            cause: Mutex::default(),
             resting: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             runtime: self.runtime.clone(),
@@ -193,11 +199,11 @@ impl Host {
         self.runtime.spawn(async move {
             tokio::time::sleep(delay).await;
             // Fails where the shard heard from another replica meanwhile, which is as good.
-            if shard.log.last().is_none()
-                && !shard.is_stopped()
-                && let Err(error) = shard.raft.initialize(voters).await
-            {
-                tracing::debug!(shard = %shard.id(), %error, "not initialised here");
+            if shard.log.last().is_none() && !shard.is_stopped() {
+                shard.note_cause(Cause::First);
+                if let Err(error) = shard.raft.initialize(voters).await {
+                    tracing::debug!(shard = %shard.id(), %error, "not initialised here");
+                }
             }
         });
     }
@@ -328,6 +334,10 @@ impl Inbound for Host {
         match state {
             PeerState::Up => host.peer_up(peer),
             PeerState::Down => host.peer_down(peer),
+            PeerState::Refused => {
+                host.peer_down(peer);
+                host.peer_gone(peer);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Frames from peers to shards. Requests of one run (peer, shard, stream) are taken in the order they came.
 
 use crate::host::Host;
+use crate::metrics::Cause;
 use crate::shard::Shard;
 use crate::transport::{Frame, Lane};
 use crate::types::{Snapshot, SnapshotMeta, Types, Vote, from_raft, to_raft};
@@ -181,11 +182,18 @@ impl Host {
             shard.wake("another replica campaigns");
         }
         let (links, call) = (self.links.clone(), frame.call);
+        let (is_succession, theirs) = (request.leadership_transfer, request.last_log_id);
+        let term = request.vote.leader_id.term;
         self.runtime.spawn(async move {
             let response = match kind {
                 FrameKind::PreVote => shard.raft.pre_vote(request).await,
                 _ => shard.raft.vote(request).await,
             };
+            if is_succession
+                && response.as_ref().is_ok_and(|ours| !ours.vote_granted && ours.last_log_id > theirs)
+            {
+                shard.outrun.note(term);
+            }
             let answer = response.map_or(Answer::Refused(Refusal::Stopped), Answer::Vote);
             links.answer(from, shard.id(), call, answer).await;
         });
@@ -195,6 +203,7 @@ impl Host {
     fn transfer(&self, from: NodeId, shard: Arc<Shard>, frame: &Frame) -> Result<(), Refusal> {
         let request = wire::read_transfer(frame).map_err(|_| Refusal::Malformed)?;
         shard.wake("leadership is handed over");
+        shard.note_cause(Cause::Transfer);
         let (links, call) = (self.links.clone(), frame.call);
         self.runtime.spawn(async move {
             let answer = match shard.raft.handle_transfer_leader(request).await {

@@ -22,6 +22,8 @@
 //! - A follower that was behind the purge point ends with the same state as the others (`tests/replicas.rs`).
 //! - A follower whose disk is full takes no records, votes, and resumes when there is room (`tests/full.rs`).
 //! - A damaged frame or batch is refused before consensus sees it (`wire::tests`).
+//! - A leader whose process is gone is replaced at once, one that is silent when its lease is over, and one
+//!   that was wrongly taken for gone loses nothing (`tests/succession.rs`).
 //! - Resting changes no leader, term or data (`tests/rest.rs`).
 
 mod applier;
@@ -48,6 +50,7 @@ mod replica;
 mod rest;
 pub mod shard;
 pub mod status;
+mod succession;
 pub mod transport;
 mod types;
 mod wire;

@@ -1,8 +1,43 @@
 //! What this crate counts.
 
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use std::fmt::{Error, Write};
+
+/// Why a node campaigned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The leader was silent for longer than its lease.
+    #[default]
+    Silent,
+    /// The leader's process was known to be gone.
+    Gone,
+    /// The leader asked for it.
+    Transfer,
+    /// The shard is new.
+    First,
+}
+
+impl EncodeLabelValue for Cause {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), Error> {
+        encoder.write_str(match self {
+            Self::Silent => "silent",
+            Self::Gone => "gone",
+            Self::Transfer => "transfer",
+            Self::First => "first",
+        })
+    }
+}
+
+/// Label of elections.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CauseLabel {
+    /// Why.
+    pub cause: Cause,
+}
 
 /// Counters and gauges of all shards of a node.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +54,8 @@ pub struct Metrics {
     pub wakes: Counter,
     /// Times a shard got another leader, as seen here.
     pub leader_changes: Counter,
+    /// Elections that this node won, by cause.
+    pub elections: Family<CauseLabel, Counter>,
     /// Frames that did not decode, or whose CRC or batch was damaged.
     pub frames_malformed: Counter,
     /// Frames that were refused because too much was waiting.
@@ -45,6 +82,7 @@ impl Metrics {
         raft.register("shards_broken", "Shards here that stopped for good", self.shards_broken.clone());
         raft.register("wakes", "Times a shard here was woken", self.wakes.clone());
         raft.register("leader_changes", "Times a shard here got another leader", self.leader_changes.clone());
+        raft.register("elections", "Elections won by this node, by cause", self.elections.clone());
         raft.register(
             "frames_malformed",
             "Frames that were damaged or malformed",

@@ -313,7 +313,7 @@ impl RaftNetworkV2<Types> for Peer {
                 return Ok(nothing);
             };
             let links = &self.network.links;
-            if links.transport.state(self.to) == PeerState::Down {
+            if links.transport.state(self.to) != PeerState::Up {
                 return Err(unreachable("not connected"));
             }
             let ttl = match self.lane {

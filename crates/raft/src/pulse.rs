@@ -2,6 +2,7 @@
 //! and the watcher of each shard.
 
 use crate::host::Host;
+use crate::metrics::CauseLabel;
 use crate::shard::Shard;
 use crate::status::Leadership;
 use crate::transport::{Frame, PeerState};
@@ -58,7 +59,7 @@ impl Host {
     /// Sends a liveness frame to every peer, or only to those for whom there is news.
     fn tell(&self, news_only: bool) {
         for peer in self.links.transport.peers() {
-            if peer == self.links.node || self.links.transport.state(peer) == PeerState::Down {
+            if peer == self.links.node || self.links.transport.state(peer) != PeerState::Up {
                 continue;
             }
             let frame = self.table.lock().frame(peer, news_only);
@@ -149,8 +150,10 @@ impl Host {
             }
             let leadership = shard.leadership();
             if leadership.leader == Some(peer) {
-                // Its followers wake at nearly the same time; one of them should be first.
-                let grace = Duration::from_millis(self.random.below(self.links.config.election_min_ms));
+                // Its followers wake at nearly the same time; one of them should be first. And all of them
+                // give the news a moment that its process is gone.
+                let spread = self.links.config.election_min_ms;
+                let grace = Duration::from_millis(spread / 5 + self.random.below(spread - spread / 5));
                 shard.wake_as_follower(why, grace);
             } else if leadership.leader == Some(self.links.node)
                 && (leadership.voters.contains(&peer) || leadership.learners.contains(&peer))
@@ -304,6 +307,12 @@ impl Host {
         if before != now {
             if (before.leader, before.term) != (now.leader, now.term) {
                 self.links.metrics.leader_changes.inc();
+                if now.leader.is_some() {
+                    let cause = shard.take_cause();
+                    if now.leader == Some(self.links.node) {
+                        self.links.metrics.elections.get_or_create(&CauseLabel { cause }).inc();
+                    }
+                }
                 shard.wake("another leader");
             }
             if before.is_leader != now.is_leader {

@@ -4,9 +4,11 @@ use crate::barrier::Barrier;
 use crate::error::{Error, ProposeError};
 use crate::links::Links;
 use crate::log_store::LogStore;
+use crate::metrics::Cause;
 use crate::proposal::{Asker, Fate, Gate, Known, Released, Waiting, fate};
 use crate::replica::Replica;
 use crate::status::{Leadership, Progress, ReplicaStatus};
+use crate::succession::Outrun;
 use crate::types::{Data, Raft, Reply, from_raft, node};
 use bytes::Bytes;
 use flotilla_machine::Command;
@@ -39,6 +41,9 @@ pub struct Shard {
     pub(crate) leadership: watch::Sender<Leadership>,
     pub(crate) gate: Mutex<Gate>,
     pub(crate) barrier: Barrier,
+    pub(crate) outrun: Outrun,
+    /// Why this node campaigned last, if not for silence; until there is a leader.
+    pub(crate) cause: Mutex<Cause>,
     /// Idle: no ticks, heartbeats or elections of its own. Changes only under the gate's lock.
     pub(crate) resting: AtomicBool,
     pub(crate) stopped: AtomicBool,
@@ -170,6 +175,15 @@ impl Shard {
     /// Whether consensus takes this node for the leader, be it able to serve yet or not.
     pub(crate) fn leads(&self) -> bool {
         self.raft.server_metrics().borrow_watched().state == ServerState::Leader
+    }
+
+    /// Notes why this node campaigns.
+    pub(crate) fn note_cause(&self, cause: Cause) {
+        *self.cause.lock() = cause;
+    }
+
+    pub(crate) fn take_cause(&self) -> Cause {
+        std::mem::take(&mut *self.cause.lock())
     }
 
     pub(crate) fn refusal(&self) -> Option<ProposeError> {

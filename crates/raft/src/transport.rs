@@ -47,8 +47,11 @@ pub enum Lane {
 pub enum PeerState {
     /// Both lanes stand.
     Up,
-    /// No connection, or it was just lost.
+    /// No connection, or it was just lost. The process may live, paused or cut off.
     Down,
+    /// The process is gone: its connections, both ways, are closed, and a new one to where it was is refused.
+    /// That a connection was closed, or cannot be made, is not proof enough.
+    Refused,
 }
 
 /// The peer cannot be reached now.
@@ -79,6 +82,6 @@ pub trait Inbound: Send + Sync + 'static {
     /// A frame arrived. Does not block.
     fn receive(&self, from: NodeId, frame: Frame);
 
-    /// A peer's connections stand, or are lost.
+    /// A peer's connections stand, or are lost, or its process is gone.
     fn peer_changed(&self, peer: NodeId, state: PeerState);
 }

@@ -13,7 +13,7 @@ use flotilla_raft::{
 };
 use flotilla_types::random::Seeded;
 use flotilla_types::time::SystemClock;
-use flotilla_types::{BatchHeader, ClusterId, Compression, NodeId, ShardId, StoreId};
+use flotilla_types::{BatchHeader, ClusterId, Compression, NodeId, ShardId, StoreId, Term};
 use futures::future::BoxFuture;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +29,8 @@ pub struct Net {
     hosts: RwLock<HashMap<NodeId, Weak<Host>>>,
     /// Frames vanish and nobody notices.
     silent: RwLock<BTreeSet<(NodeId, NodeId)>>,
+    /// Nobody listens there any more.
+    refused: RwLock<BTreeSet<NodeId>>,
     pub frames: AtomicU64,
 }
 
@@ -57,7 +59,13 @@ impl Transport for Wire {
     }
 
     fn state(&self, peer: NodeId) -> PeerState {
-        if self.net.hosts.read().unwrap().contains_key(&peer) { PeerState::Up } else { PeerState::Down }
+        if self.net.hosts.read().unwrap().contains_key(&peer) {
+            PeerState::Up
+        } else if self.net.refused.read().unwrap().contains(&peer) {
+            PeerState::Refused
+        } else {
+            PeerState::Down
+        }
     }
 
     fn peers(&self) -> Vec<NodeId> {
@@ -73,13 +81,19 @@ pub struct Witness {
     pub broken: Mutex<Vec<(ShardId, String)>>,
     pub fatal: Mutex<Vec<String>>,
     pub reverted: Mutex<Vec<NodeId>>,
+    /// Every leader that was heard of, by shard and term.
+    pub leaders: Mutex<BTreeSet<(ShardId, Term, NodeId)>>,
 }
 
 impl Observer for Witness {
     fn applied(&self, _: ShardId, batch: &[AppliedEntry<'_>]) {
         self.applied.fetch_add(batch.len() as u64, Ordering::Relaxed);
     }
-    fn leadership(&self, _: ShardId, _: &Leadership) {}
+    fn leadership(&self, shard: ShardId, now: &Leadership) {
+        if let Some((leader, term)) = now.known() {
+            self.leaders.lock().unwrap().insert((shard, term, leader));
+        }
+    }
     fn installed(&self, _: ShardId) {
         self.installed.fetch_add(1, Ordering::Relaxed);
     }
@@ -186,6 +200,7 @@ impl Cluster {
             .await
             .expect("started")
             .expect("started");
+        self.net.refused.write().unwrap().remove(&id);
         self.net.hosts.write().unwrap().insert(id, Arc::downgrade(&host));
         self.nodes.insert(id, Node { id, host, witness, runtime: Some(runtime) });
         self.tell_others(id, PeerState::Up);
@@ -200,12 +215,25 @@ impl Cluster {
         }
     }
 
-    /// The process is gone, its sockets are closed. What its store had synced stays.
+    /// The machine is gone: connections are lost, and nobody says what became of the process. What its store
+    /// had synced stays.
     pub fn kill(&mut self, id: NodeId) {
+        self.stop(id);
+        self.tell_others(id, PeerState::Down);
+    }
+
+    /// The process is gone, its sockets are closed, new connections are refused.
+    pub fn crash(&mut self, id: NodeId) {
+        self.net.refused.write().unwrap().insert(id);
+        self.stop(id);
+        self.tell_others(id, PeerState::Down);
+        self.tell_others(id, PeerState::Refused);
+    }
+
+    fn stop(&mut self, id: NodeId) {
         self.net.hosts.write().unwrap().remove(&id);
         let mut node = self.nodes.remove(&id).expect("it runs");
         node.runtime.take().expect("it runs").shutdown_background();
-        self.tell_others(id, PeerState::Down);
     }
 
     /// Frames between `id` and everybody else vanish.
