@@ -1,5 +1,5 @@
 //! What an operator may set in the table `[store]`. Everything else about the database is decided, with
-//! its reason, in [`database`](crate::database).
+//! its reason, in `database`.
 
 use crate::error::OpenError;
 use flotilla_types::bytesize::ByteSize;

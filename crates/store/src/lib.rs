@@ -5,7 +5,7 @@
 //! applying a command writes is not, because the log can replay it. A store that lost what it acknowledged
 //! says so at the next start and is not used.
 //!
-//! Start with [`interface`] (what can be asked) and [`write`] (what can be written); then `rows`, which
+//! Start with [`interface`] (what can be asked) and [`mod@write`] (what can be written); then `rows`, which
 //! lists each kind of row, and `log_writer`, where they are written. [`memory`] is the whole in a page.
 //!
 //! This crate does not know what a row means, and has never heard of Raft.

@@ -3901,7 +3901,7 @@ pub struct QueuePolicy {
     pub order: i32,
     #[prost(message, optional, tag = "5")]
     pub backoff: ::core::option::Option<queue_policy::Backoff>,
-    /// default <topic>.<group>.dlq
+    /// default TOPIC.GROUP.dlq
     #[prost(string, tag = "6")]
     pub dead_letter_topic: ::prost::alloc::string::String,
     /// false: headers with a pointer only
