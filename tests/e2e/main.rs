@@ -13,3 +13,4 @@ mod input;
 mod pause;
 mod produce;
 mod restart;
+mod stop;

@@ -135,6 +135,11 @@ impl Node {
         self.signal(Signal::TERM);
     }
 
+    /// SIGINT, as a person at a terminal sends it.
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
     /// Waits until the process has ended; `None` if it does not within `limit`.
     pub async fn wait_exit(&mut self, limit: Duration) -> Option<ExitStatus> {
         for _ in 0..limit.as_millis() / LOOK.as_millis() {
