@@ -49,6 +49,9 @@ pub enum Command {
     Consume(crate::consume::Arguments),
     /// Print the last records and what comes
     Tail(crate::consume::TailArguments),
+    /// Consumer groups: members, lag, offsets
+    #[command(subcommand)]
+    Group(crate::groups::Command),
     /// Health, nodes, partitions, leaders
     #[command(subcommand)]
     Cluster(crate::cluster::Command),
@@ -70,6 +73,7 @@ impl Command {
             Self::Produce(arguments) => arguments.output.output,
             Self::Consume(arguments) => arguments.reading.output,
             Self::Tail(arguments) => arguments.reading.output,
+            Self::Group(command) => command.output(),
             Self::Cluster(command) => command.output(),
             Self::Bench(command) => command.output(),
             Self::Profile(command) => command.output(),
@@ -122,6 +126,17 @@ mod tests {
             "flotilla consume orders -o -10 -n 5 -f %v",
             "flotilla consume orders payments -o @-1h --until-end",
             "flotilla tail orders --endpoints h:1",
+            "flotilla consume orders -g billing --instance-id a --assignor range -o end -n 5",
+            "flotilla consume ^orders-.* -g billing --regex -o fail --commit-interval 1s",
+            "flotilla group list --state stable --topic orders --lag >1000 -o json",
+            "flotilla group describe billing -m",
+            "flotilla group lag --by topic --lag >0 --time-lag >30s",
+            "flotilla group lag billing shipping -o csv",
+            "flotilla group seek billing --to -10 --topic orders -p 0,1 --dry-run",
+            "flotilla group seek billing --to group:shipping --yes",
+            "flotilla group update billing --pause 10m",
+            "flotilla group delete billing --force --yes --if-exists",
+            "flotilla group explain billing -o yaml",
             "flotilla cluster health --watch --exit-when-healthy --timeout 60s",
             "flotilla cluster partitions --under-replicated -o wide",
             "flotilla bench e2e load --rate 1000 --duration 5s -o json",

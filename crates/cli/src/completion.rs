@@ -1,5 +1,5 @@
-//! `flotilla completion`: the script that makes a shell ask this command what comes next. Topic names come
-//! from the cluster that the environment or the current profile names.
+//! `flotilla completion`: the script that makes a shell ask this command what comes next. Names of topics
+//! and groups come from the cluster that the environment or the current profile names.
 
 use crate::args::{Cli, Global};
 use crate::exit::Failed;
@@ -7,6 +7,7 @@ use crate::session::Session;
 use clap::{Args, CommandFactory, ValueEnum};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use clap_complete::env::{CompleteEnv, Shells};
+use flotilla_client::Admin;
 use std::time::Duration;
 
 /// `flotilla completion`.
@@ -48,20 +49,33 @@ pub fn run(arguments: &Arguments) -> Result<(), Failed> {
 /// The topics there are.
 pub fn topics() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-            return Vec::new();
-        };
-        let asked = async {
-            let global = Global {
-                endpoints: std::env::var("FLOTILLA_ENDPOINTS").ok().filter(|list| !list.is_empty()),
-                profile: std::env::var("FLOTILLA_PROFILE").ok().filter(|name| !name.is_empty()),
-                set: Vec::new(),
-                no_progress: true,
-            };
-            let client = Session::new(global).client().await.ok()?;
-            client.admin().topics().await.ok()
-        };
-        let topics = runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await.ok().flatten() });
-        topics.unwrap_or_default().into_iter().map(|topic| CompletionCandidate::new(topic.topic)).collect()
+        names(async |admin: Admin| Ok(admin.topics().await?.into_iter().map(|topic| topic.topic).collect()))
     })
+}
+
+/// The groups there are.
+pub fn groups() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        names(async |admin: Admin| {
+            Ok(admin.groups("").await?.into_iter().map(|group| group.group_id).collect())
+        })
+    })
+}
+
+fn names(ask: impl AsyncFnOnce(Admin) -> flotilla_client::Result<Vec<String>>) -> Vec<CompletionCandidate> {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return Vec::new();
+    };
+    let asked = async {
+        let global = Global {
+            endpoints: std::env::var("FLOTILLA_ENDPOINTS").ok().filter(|list| !list.is_empty()),
+            profile: std::env::var("FLOTILLA_PROFILE").ok().filter(|name| !name.is_empty()),
+            set: Vec::new(),
+            no_progress: true,
+        };
+        let client = Session::new(global).client().await.ok()?;
+        ask(client.admin()).await.ok()
+    };
+    let names = runtime.block_on(async { tokio::time::timeout(PATIENCE, asked).await.ok().flatten() });
+    names.unwrap_or_default().into_iter().map(CompletionCandidate::new).collect()
 }

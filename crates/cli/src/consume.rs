@@ -26,22 +26,26 @@ const LETTERS: &str = "Letters of --format: %t topic, %p partition, %o offset, %
 pub struct Arguments {
     /// Topics
     #[arg(required = true, add = crate::completion::topics())]
-    topics: Vec<String>,
-    /// From where, and up to where: start end +N -N N N:M :end @TIME @-1h @-48h:-24h
+    pub(crate) topics: Vec<String>,
+    /// From where, and up to where: start end +N -N N N:M :end @TIME @-1h @-48h:-24h. With --group: where
+    /// a partition begins that the group has no offset of: start end fail
     #[arg(short = 'o', long, default_value = "start", allow_hyphen_values = true)]
-    offset: String,
+    pub(crate) offset: String,
     /// Stop after this many records
     #[arg(short = 'n', long, value_name = "COUNT")]
-    num: Option<u64>,
+    pub(crate) num: Option<u64>,
     /// Stop at what was the end when the command began
     #[arg(long)]
-    until_end: bool,
+    pub(crate) until_end: bool,
     /// Stop if nothing comes for this long
     #[arg(long, value_parser = crate::args::duration, value_name = "TIME")]
-    idle_timeout: Option<Duration>,
+    pub(crate) idle_timeout: Option<Duration>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "said there")]
     pub reading: Reading,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "said there")]
+    pub membership: crate::member::Membership,
 }
 
 /// `flotilla tail`.
@@ -67,7 +71,7 @@ pub struct Reading {
     format: Option<String>,
     /// Only these partitions
     #[arg(short = 'p', long = "partition", value_delimiter = ',', value_name = "N")]
-    partitions: Vec<u32>,
+    pub(crate) partitions: Vec<u32>,
     /// The partition before each value
     #[arg(long)]
     print_partition: bool,
@@ -101,13 +105,13 @@ const META: &str = "%t %p %o %d{rfc3339} %k %h %V\\n";
 
 /// How records are written.
 #[derive(Debug)]
-enum Writer {
+pub(crate) enum Writer {
     Json,
     Format(Format),
 }
 
 impl Reading {
-    fn writer(&self) -> Result<Writer, Failed> {
+    pub(crate) fn writer(&self) -> Result<Writer, Failed> {
         match self.output {
             Output::Json | Output::Jsonl => return Ok(Writer::Json),
             Output::Table => {}
@@ -135,7 +139,7 @@ impl Reading {
         Format::parse(&format).map(Writer::Format).map_err(Failed::Usage)
     }
 
-    fn options(&self) -> ConsumerOptions {
+    pub(crate) fn options(&self) -> ConsumerOptions {
         ConsumerOptions {
             isolation: if self.read_uncommitted {
                 Isolation::ReadUncommitted
@@ -159,6 +163,9 @@ struct Stop {
 
 /// Runs `consume`.
 pub async fn run(session: &Session, arguments: Arguments) -> Result<(), Failed> {
+    if let Some(group) = &arguments.membership.group {
+        return crate::member::run(session, group, &arguments).await;
+    }
     let mut span = Span::parse(&arguments.offset, session.clock.wall())
         .map_err(|why| Failed::Usage(format!("-o {why}")))?;
     if arguments.until_end && span.to.is_none() {
@@ -320,7 +327,8 @@ fn finish_partition(consumer: &mut Consumer, stop: &mut Stop, last: &ConsumedRec
     }
 }
 
-fn write(writer: &Writer, record: &ConsumedRecord, out: &mut Vec<u8>) {
+/// Writes a record into `out`.
+pub(crate) fn write(writer: &Writer, record: &ConsumedRecord, out: &mut Vec<u8>) {
     match writer {
         Writer::Format(format) => format.print(record, out),
         Writer::Json => {

@@ -37,6 +37,9 @@ pub enum Failed {
     /// The cluster is not as it should be.
     #[error("{0}")]
     Unhealthy(String),
+    /// Somebody asked for the end (SIGINT, SIGTERM), and what was begun was ended in order.
+    #[error("interrupted")]
+    Interrupted,
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -54,6 +57,7 @@ impl Failed {
             Self::NotFound(_) => 3,
             Self::Timeout(_) => 6,
             Self::Unhealthy(_) => 10,
+            Self::Interrupted => 130,
             Self::Other(_) | Self::Io(_) => 1,
         }
     }
@@ -63,6 +67,9 @@ impl Failed {
     pub fn report(&self, output: Output) -> ExitCode {
         if matches!(self, Self::Io(error) if error.kind() == std::io::ErrorKind::BrokenPipe) {
             return ExitCode::SUCCESS;
+        }
+        if matches!(self, Self::Interrupted) {
+            return ExitCode::from(self.code());
         }
         if matches!(output, Output::Json | Output::Jsonl) {
             eprintln!("{}", self.to_json());
@@ -85,6 +92,10 @@ impl Failed {
                 Some("is a node running there? --endpoints, FLOTILLA_ENDPOINTS or a profile say where")
             }
             Reason::OffsetOutOfRange => Some("`flotilla topic offsets TOPIC` shows what there is"),
+            Reason::NotFound if error.metadata().get("resource").is_some_and(|what| what == "group") => {
+                Some("`flotilla group list` shows what there is")
+            }
+            Reason::NonEmptyGroup => Some("`flotilla group describe GROUP --members` shows them; or --force"),
             Reason::UnknownTopicOrPartition | Reason::NotFound => {
                 Some("`flotilla topic list` shows what there is")
             }
@@ -117,14 +128,22 @@ fn code_of(reason: Reason) -> u8 {
         | Reason::OffsetConflict
         | Reason::ProducerFenced
         | Reason::InvalidProducerEpoch
-        | Reason::FencedLeaderEpoch => 5,
+        | Reason::FencedLeaderEpoch
+        | Reason::UnknownMemberId
+        | Reason::FencedMemberEpoch
+        | Reason::StaleMemberEpoch
+        | Reason::UnreleasedInstanceId
+        | Reason::NonEmptyGroup
+        | Reason::GroupTypeMismatch => 5,
         Reason::RequestTimedOut => 6,
         Reason::LeaderNotAvailable
         | Reason::NotLeader
         | Reason::UnknownLeaderEpoch
+        | Reason::NotCoordinator
+        | Reason::CoordinatorLoading
         | Reason::NotEnoughReplicas
         | Reason::StorageFailure => 7,
-        Reason::QuotaExceeded | Reason::Overloaded | Reason::DiskFull => 8,
+        Reason::QuotaExceeded | Reason::Overloaded | Reason::DiskFull | Reason::GroupMaxSizeReached => 8,
         _ => 1,
     }
 }

@@ -1,4 +1,4 @@
-//! The `flotilla` command: topics, records, the cluster, load.
+//! The `flotilla` command: topics, records, groups, the cluster, load.
 //!
 //! `flotilla NOUN VERB [NAME...] [flags]`. Data goes to stdout, everything else (progress, hints, errors)
 //! to stderr. One printer writes every answer, as table, JSON, YAML or CSV with the contract's field
@@ -13,6 +13,7 @@
 //!
 //! - A list without items prints as `[]` in JSON, never as `null` (`output::tests`).
 //! - What deletes asks first on a terminal, and refuses elsewhere without `--yes` (`confirm`).
+//! - A record is committed for a group after its line is written and flushed (`member`).
 //! - A load test fails when an acknowledged record is lost, repeated or out of order (`load::check::tests`).
 
 pub mod args;
@@ -23,8 +24,10 @@ pub mod consume;
 pub mod encoding;
 pub mod exit;
 pub mod format;
+pub mod groups;
 pub mod input;
 pub mod load;
+pub mod member;
 pub mod offset;
 pub mod output;
 pub mod produce;
@@ -63,6 +66,7 @@ async fn run(cli: args::Cli) -> Result<(), Failed> {
         Command::Produce(arguments) => produce::run(&session, arguments).await,
         Command::Consume(arguments) => consume::run(&session, arguments).await,
         Command::Tail(arguments) => consume::tail(&session, arguments).await,
+        Command::Group(command) => groups::run(&session, command).await,
         Command::Cluster(command) => cluster::run(&session, command).await,
         Command::Bench(command) => load::run(&session, command).await,
         Command::Profile(command) => profile::run(&session, command),

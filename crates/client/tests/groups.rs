@@ -505,6 +505,26 @@ async fn a_leave_does_not_wait_for_the_heartbeat_that_is_held() {
     });
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_fails_in_the_midst_leaves_what_it_had_in_hand_to_others() {
+    let mock = Mock::start(1, 1);
+    let client = connect(&mock).await;
+    fill(&mock, &client, 10).await;
+    let mut consumer = member(&client).start().unwrap();
+    let mut seen = 0;
+    while seen < 4 {
+        seen += consumer.poll_up_to(4 - seen, SOON).await.unwrap().len();
+    }
+    let processed = seen - 1; // one record of the last poll at least was not
+    let begun = Instant::now();
+    consumer.abandon().await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    mock.with_group(|g| {
+        assert!(g.members.is_empty());
+        assert!(g.offsets.get(&0).is_none_or(|offset| *offset <= processed as i64));
+    });
+}
+
 /// iggy 3527: a consumer left without draining, and its successor read a range that had been polled again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_close_drains_and_commits_before_it_leaves() {

@@ -280,27 +280,37 @@ impl GroupConsumer {
     pub async fn close(self) -> Result<()> {
         let shared = &self.handle.shared;
         let leave = if shared.options.instance_id.is_some() { Leave::Temporarily } else { Leave::Forever };
-        self.end(leave).await
+        self.end(leave, true).await
     }
 
     /// Leaves the group for good, also as a static member.
     pub async fn leave(self) -> Result<()> {
-        self.end(Leave::Forever).await
+        self.end(Leave::Forever, true).await
     }
 
-    async fn end(self, leave: Leave) -> Result<()> {
+    /// Leaves the group for good. What the last poll returned does not count as processed, and is given to
+    /// somebody again: for an application that failed in its midst.
+    pub async fn abandon(self) -> Result<()> {
+        self.end(Leave::Forever, false).await
+    }
+
+    async fn end(self, leave: Leave, processed: bool) -> Result<()> {
         let shared = Arc::clone(&self.handle.shared);
         let within = shared.options.close_timeout;
-        let ended = tokio::time::timeout(within, self.say_goodbye(&shared, leave)).await;
+        let ended = tokio::time::timeout(within, self.say_goodbye(&shared, leave, processed)).await;
         drop(self.tasks);
         ended.unwrap_or_else(|_| {
             Err(Error::lost(format!("group {} did not hear of the leave within {within:?}", shared.group)))
         })
     }
 
-    async fn say_goodbye(&self, shared: &Shared, leave: Leave) -> Result<()> {
+    async fn say_goodbye(&self, shared: &Shared, leave: Leave, processed: bool) -> Result<()> {
         let member = shared.change(|inside| {
-            inside.ledger.all_processed();
+            if processed {
+                inside.ledger.all_processed();
+            } else {
+                inside.ledger.take_back();
+            }
             inside.ledger.drain(|_| true);
             inside.member.prepare_to_leave()
         });

@@ -187,6 +187,12 @@ impl Ledger {
         awaited
     }
 
+    /// What the application has in hand does not count: somebody will get it again.
+    pub(crate) fn take_back(&mut self) {
+        self.outstanding.clear();
+        self.held.values_mut().for_each(|held| held.handed = held.processed);
+    }
+
     /// Where a reader that began at the end turned out to begin. That place is committed too: the next
     /// owner would otherwise begin at a later end and leave out what lies between.
     pub(crate) fn began(&mut self, key: &Key, reading: u64, at: Offset) {
