@@ -166,7 +166,7 @@ async fn tell(group: String, events: impl futures::Stream<Item = Event>) {
             Event::Lost { partitions, why } => eprintln!("group {group}: lost {}: {why}", list(&partitions)),
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// SIGINT and SIGTERM.

@@ -74,7 +74,7 @@ impl GroupHandle {
     /// nothing is committed.
     pub fn committed(&self, topic: &str, partition: PartitionId) -> Option<Offset> {
         let key = key(topic, partition).ok()?;
-        self.shared.look(|inside| inside.ledger.committed(&key)).flatten()
+        self.shared.look(|inside| inside.ledger.committed(&key))
     }
 
     /// Commits everything that polls have returned so far, and returns when it is stored: the application

@@ -43,7 +43,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                 // A coordinator that does not hold heartbeats is not asked without pause.
                 if !news && took < interval / 2 {
                     tokio::select! {
-                        () = tokio::time::sleep(interval - took) => {}
+                        () = tokio::time::sleep(interval.saturating_sub(took)) => {}
                         () = outdated(&shared, &request) => {}
                     }
                 }

@@ -227,9 +227,9 @@ impl Ledger {
         true
     }
 
-    /// What the coordinator has of a partition; `None` if the partition is not held.
-    pub(crate) fn committed(&self, key: &Key) -> Option<Option<Offset>> {
-        self.held.get(key).map(|held| held.committed)
+    /// What the coordinator has of a partition; `None` if that is nothing, or the partition is not held.
+    pub(crate) fn committed(&self, key: &Key) -> Option<Offset> {
+        self.held.get(key)?.committed
     }
 
     /// This holding of a partition.

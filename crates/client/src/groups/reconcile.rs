@@ -106,13 +106,13 @@ async fn reconcile(group: &GroupHandle, revoke: Vec<Key>, take: Target) {
             inside.ledger.assign(key, begin);
         }
     });
-    if !revoke.is_empty() {
-        if let Err(error) = give_up(group, &revoke, begun).await {
-            tracing::warn!(
-                group = %shared.group, member = %shared.member_id, %error,
-                "offsets of revoked partitions were not stored; their next owner repeats records"
-            );
-        }
+    if !revoke.is_empty()
+        && let Err(error) = give_up(group, &revoke, begun).await
+    {
+        tracing::warn!(
+            group = %shared.group, member = %shared.member_id, %error,
+            "offsets of revoked partitions were not stored; their next owner repeats records"
+        );
     }
     if !taken.is_empty() {
         let partitions = named(&taken);

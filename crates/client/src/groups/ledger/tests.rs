@@ -47,7 +47,7 @@ fn a_record_is_processed_when_more_is_asked_for_and_not_before() {
     let pending = ledger.processed(|_| true);
     ledger.stored(&pending[0]);
     assert_eq!(ledger.processed(|_| true), [], "what is stored is not stored again");
-    assert_eq!(ledger.committed(&key(0)), Some(Some(Offset(8))));
+    assert_eq!(ledger.committed(&key(0)), Some(Offset(8)));
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn committed_offsets_go_back_only_after_a_seek() {
     assert!(ledger.seek(&key(0), Position::Offset(Offset(10))));
     assert_eq!(offsets(&ledger.processed(|_| true)), [(0, 10)]);
     ledger.stored(&ledger.processed(|_| true)[0].clone());
-    assert_eq!(ledger.committed(&key(0)), Some(Some(Offset(10))));
+    assert_eq!(ledger.committed(&key(0)), Some(Offset(10)));
     assert_eq!(ledger.explicit(&key(0), serial, Offset(9), ""), None, "the seek allowed one step back");
 }
 
@@ -109,7 +109,7 @@ fn an_answer_for_an_earlier_holding_is_forgotten() {
     ledger.assign(key(0), begin(Some(7)));
     ledger.activate();
     ledger.stored(&late[0]);
-    assert_eq!(ledger.committed(&key(0)), Some(Some(Offset(7))));
+    assert_eq!(ledger.committed(&key(0)), Some(Offset(7)));
     assert_eq!(ledger.explicit(&key(0), late[0].serial, Offset(30), ""), None);
 }
 
