@@ -22,7 +22,7 @@ fn refused(action: Action) -> Error {
 fn reconcile(member: &mut Member) {
     let Some(Work::Reconcile { revoke, take }) = member.work() else { panic!("{:?}", member.work()) };
     let mut owned = member.owned.clone();
-    revoke.iter().for_each(|key| drop(owned.remove(key)));
+    owned.retain(|key, _| !revoke.contains(key));
     owned.extend(take.iter().map(|(key, entry)| (key.clone(), entry.assignment_epoch)));
     member.reconciled(owned);
 }
