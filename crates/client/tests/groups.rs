@@ -784,9 +784,10 @@ async fn records_ahead_are_bounded_by_number_too() {
     let mut consumer = member(&client).options(options).start().unwrap();
     assert!(!consumer.poll(SOON).await.unwrap().is_empty());
     tokio::time::sleep(SOON).await;
-    let body = mock.with_partition(0, |p| p.batches[0].2.body.len());
+    // How many records a batch has depends on how busy the machine is; how many bytes a record has does not.
+    let all: usize = mock.with_partition(0, |p| p.batches.iter().map(|batch| batch.2.body.len()).sum());
     let ahead = mock.cluster.fetched_bytes.load(Ordering::Relaxed);
-    assert!(ahead < body * 12, "{} batches of 10 records", ahead / body);
+    assert!(ahead < all / 2, "{ahead} of {all} bytes were fetched ahead");
     assert!(read(&mut consumer, 480).await.len() >= 480);
 }
 
