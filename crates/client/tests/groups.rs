@@ -391,7 +391,7 @@ async fn a_lost_answer_of_a_heartbeat_loses_no_assignment_and_no_seek() {
     let client = connect(&mock).await;
     fill(&mock, &client, 30).await;
     mock.with_group(|g| {
-        g.heartbeat_faults.extend([GroupFault::DoAndLose, GroupFault::Lose, GroupFault::DoAndLose])
+        g.heartbeat_faults.extend([GroupFault::DoAndLose, GroupFault::Lose, GroupFault::DoAndLose]);
     });
     let mut consumer = member(&client).start().unwrap();
     read(&mut consumer, 60).await;
