@@ -108,6 +108,7 @@ impl Broker {
         let store = serving.store.clone();
         let Ok(usage) = self.pool.run(move || store.disk()).await else { return };
         let (state, news) = self.disk.observe(usage);
+        serving.host.set_full(state == DiskState::Full);
         if news {
             let free = usage.free;
             match state {

@@ -6,6 +6,7 @@
 //! | `identity` | whose directory it is; `identity.unfinished` until the store is complete |
 //! | `marker` | how far the log must come, see [`marker`](crate::marker) |
 //! | `db/` | the database |
+//! | `ballast` | room for the operator, see [`ballast`](crate::ballast) |
 //! | `damaged-log-*/` | copies of a damaged log that was opened without its end |
 
 use crate::error::OpenError;
@@ -77,6 +78,10 @@ impl Directory {
         self.root.join("marker")
     }
 
+    pub fn ballast(&self) -> PathBuf {
+        self.root.join("ballast")
+    }
+
     pub fn identity(&self) -> PathBuf {
         self.root.join("identity")
     }
@@ -121,7 +126,8 @@ fn holds_nothing_foreign(root: &Path) -> Result<bool, OpenError> {
 
 fn foreign_file(root: &Path) -> Result<Option<String>, OpenError> {
     // A fresh file system has a lost+found.
-    const OURS: [&str; 6] = ["lock", "identity", "identity.unfinished", "marker", "db", "lost+found"];
+    const OURS: [&str; 7] =
+        ["lock", "identity", "identity.unfinished", "marker", "db", "ballast", "lost+found"];
     for file in fs::read_dir(root).map_err(io_error("list", root))? {
         let name = file.map_err(io_error("list", root))?.file_name().to_string_lossy().into_owned();
         let ours = OURS.contains(&name.as_str())

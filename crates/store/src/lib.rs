@@ -18,6 +18,7 @@
 //! - After a failed sync nothing more is written until the process restarts (`tests::failures`).
 //! - What was acknowledged is there after a start, or the store is quarantined (`tests::damage`).
 
+mod ballast;
 mod checks;
 mod compaction;
 pub mod config;

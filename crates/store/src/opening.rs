@@ -1,5 +1,6 @@
 //! Opening a store: find out whose it is, look at all of it, and only then touch it.
 
+use crate::ballast;
 use crate::checks::{self, Sound};
 use crate::config::Config;
 use crate::database::{self, Access};
@@ -110,6 +111,7 @@ pub(crate) fn open(
         Ok(db) => db,
         Err(why) => return quarantine(Some(identity), why),
     };
+    ballast::keep(&directory);
     tracing::info!(%identity, batch = sound.number, "the store is open");
     let Sound { tails, number, .. } = sound;
     let parts = Parts { identity, directory, db, tails, number, metrics, clock, on_fatal, faults };
