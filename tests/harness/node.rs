@@ -92,6 +92,9 @@ impl Node {
             .arg("--config")
             .arg(self.config())
             .args(fresh.then_some("--init"))
+            // The machine that runs the tests may be fuller than a server should be.
+            .env("FLOTILLA_BROKER__DISK__SOFT_FREE_PERCENT", "2")
+            .env("FLOTILLA_BROKER__DISK__HARD_FREE_PERCENT", "1")
             .envs(self.environment.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file handle can be doubled"))
