@@ -4,6 +4,7 @@ use crate::admission::Admission;
 use crate::config::Config;
 use crate::disk::Disk;
 use crate::forward::Forward;
+use crate::groups::Groups;
 use crate::metrics::Metrics;
 use crate::observer::BrokerObserver;
 use crate::pool::Pool;
@@ -78,6 +79,7 @@ pub struct Broker {
     pub(crate) admission: Admission,
     pub(crate) pool: Pool,
     pub(crate) disk: Disk,
+    pub(crate) groups: Arc<Groups>,
     pub(crate) draining: watch::Sender<bool>,
     pub(crate) runtime: Handle,
     /// Wakes `reconcile` before its time.
@@ -109,7 +111,7 @@ impl Broker {
     pub async fn start(config: Config, parts: Parts) -> Result<Arc<Self>, flotilla_raft::Error> {
         let broker = Arc::new(Self::new(config, parts));
         if let Ok(serving) = broker.serving.clone() {
-            broker.observer.attach(&serving.host);
+            broker.observer.attach(&serving.host, &broker.clock);
             let voters = broker.info.initial.iter().map(|node| node.id).collect();
             serving.host.start_shard(ShardId::CONTROLLER, Kind::Controller, Some(voters)).await?;
             broker.look_at_disk().await;
@@ -123,6 +125,9 @@ impl Broker {
             tasks.spawn_on(broker.clone().keep_planning(), on);
             tasks.spawn_on(broker.clone().keep_retention(), on);
             tasks.spawn_on(broker.clone().keep_watching_disk(), on);
+            tasks.spawn_on(broker.clone().keep_groups(), on);
+            tasks.spawn_on(broker.clone().keep_coordinators_informed(), on);
+            tasks.spawn_on(broker.clone().keep_group_house(), on);
         } else {
             broker.publish_initial_routes();
         }
@@ -154,6 +159,7 @@ impl Broker {
             admission: Admission::new(&config, metrics.clone()),
             disk: Disk::new(config.disk.clone(), metrics.clone()),
             lags: LagClock::default(),
+            groups: parts.observer.groups.clone(),
             config,
             info: parts.info,
             observer: parts.observer,

@@ -1,5 +1,6 @@
 //! Settings of a node's request path and housekeeping: the `[broker]` table.
 
+use flotilla_types::ShardId;
 use flotilla_types::bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -84,6 +85,38 @@ pub struct Config {
     pub default_replication: u32,
     /// When the disk counts as full.
     pub disk: DiskConfig,
+    /// Consumer groups.
+    pub groups: GroupsConfig,
+}
+
+/// The `[broker.groups]` table: consumer groups, on whichever node coordinates them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GroupsConfig {
+    /// Shards that share the groups by the hash of their names. Read once, when the cluster is set up.
+    /// Default 8.
+    pub coordinators: u32,
+    /// A member that is silent this long has left. Default 45s: longer than a garbage collection or a node's
+    /// restart. A heartbeat is held for at most a third of it.
+    #[serde(with = "flotilla_types::duration")]
+    pub session_timeout: Duration,
+    /// How often members are told to send a heartbeat where it is not held. Default 5s.
+    #[serde(with = "flotilla_types::duration")]
+    pub heartbeat_interval: Duration,
+    /// How long a member may take to give up partitions before it is removed, where it does not ask for less.
+    /// Default 30s.
+    #[serde(with = "flotilla_types::duration")]
+    pub rebalance_timeout_max: Duration,
+    /// Most members of one group. Default 1000.
+    pub members_max: u32,
+    /// Offsets of a group without members are forgotten after this, by the log's time. Default 7d.
+    #[serde(with = "flotilla_types::duration")]
+    pub offsets_expiry: Duration,
+    /// Heartbeats held at once by this node as coordinator; more are answered at once. Default 16384.
+    pub held_max: u32,
+    /// Heartbeats held at once that were passed to another node; more are passed without waiting there.
+    /// Default 4096.
+    pub forwards_held_max: u32,
 }
 
 /// The `[broker.disk]` table: produce and topic creation stop at the soft limit, every append at the hard
@@ -138,6 +171,22 @@ impl Default for Config {
             default_partitions: 1,
             default_replication: 3,
             disk: DiskConfig::default(),
+            groups: GroupsConfig::default(),
+        }
+    }
+}
+
+impl Default for GroupsConfig {
+    fn default() -> Self {
+        Self {
+            coordinators: 8,
+            session_timeout: Duration::from_secs(45),
+            heartbeat_interval: Duration::from_secs(5),
+            rebalance_timeout_max: Duration::from_secs(30),
+            members_max: 1000,
+            offsets_expiry: Duration::from_secs(7 * 24 * 3600),
+            held_max: 16_384,
+            forwards_held_max: 4096,
         }
     }
 }
@@ -190,6 +239,9 @@ impl Config {
             ("producers_max", self.producers_max),
             ("default_partitions", self.default_partitions),
             ("default_replication", self.default_replication),
+            ("groups.members_max", self.groups.members_max),
+            ("groups.held_max", self.groups.held_max),
+            ("groups.forwards_held_max", self.groups.forwards_held_max),
         ];
         for (key, value) in counts {
             if value == 0 {
@@ -201,12 +253,26 @@ impl Config {
             ("plan_interval", self.plan_interval),
             ("retention_interval", self.retention_interval),
             ("disk.interval", self.disk.interval),
+            ("groups.session_timeout", self.groups.session_timeout),
+            ("groups.heartbeat_interval", self.groups.heartbeat_interval),
+            ("groups.rebalance_timeout_max", self.groups.rebalance_timeout_max),
+            ("groups.offsets_expiry", self.groups.offsets_expiry),
         ];
         for (key, value) in intervals {
             if value < Duration::from_millis(10) {
                 let value = flotilla_types::duration::format(value);
                 return Err(InvalidConfig { key, value, expected: "at least 10ms" });
             }
+        }
+        let most = ShardId::FIRST_PARTITION.get() - 1;
+        if !(1..=most).contains(&self.groups.coordinators) {
+            let value = self.groups.coordinators.to_string();
+            return Err(InvalidConfig { key: "groups.coordinators", value, expected: "1 to 1023" });
+        }
+        if self.groups.session_timeout < self.groups.heartbeat_interval * 3 {
+            let value = flotilla_types::duration::format(self.groups.session_timeout);
+            let expected = "at least three times groups.heartbeat_interval";
+            return Err(InvalidConfig { key: "groups.session_timeout", value, expected });
         }
         let disk = &self.disk;
         let shares = [
@@ -239,6 +305,11 @@ mod tests {
         assert_eq!(config.check().unwrap_err().to_string(), "broker.pool_threads is 0, expected at least 1");
         let disk = DiskConfig { hard_free_percent: 20, ..DiskConfig::default() };
         assert!(Config { disk, ..Config::default() }.check().is_err());
+        let groups = GroupsConfig { session_timeout: Duration::from_secs(14), ..GroupsConfig::default() };
+        let error = Config { groups, ..Config::default() }.check().unwrap_err();
+        assert_eq!((error.key, error.value.as_str()), ("groups.session_timeout", "14s"));
+        let groups = GroupsConfig { coordinators: 1024, ..GroupsConfig::default() };
+        assert!(Config { groups, ..Config::default() }.check().is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 mod wire;
 
-pub(crate) use wire::{Answer, Call, ReplicaDto, StateDto, TopicDto, name as checked_name};
+pub(crate) use wire::{Answer, Call, ReplicaDto, StateDto, TopicDto, failure, name as checked_name};
 
 use crate::admin::Error;
 use crate::broker::Broker;
@@ -13,7 +13,9 @@ use bytes::Bytes;
 use flotilla_types::error::Describe;
 use flotilla_types::{NodeId, Reason};
 use futures::future::BoxFuture;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 
 /// How a control call reaches another node. The server implements it; the other side gives what arrives
 /// to [`Broker::answer_forward`].
@@ -48,25 +50,45 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 impl Broker {
     /// Answers what another node passed on.
-    pub async fn answer_forward(&self, from: NodeId, request: Bytes) -> Bytes {
-        let answer = match wire::decode_call(&request) {
-            Ok(call) => self.carry_out(call).await,
-            Err(why) => {
-                tracing::warn!(%from, why, "a forwarded call could not be read");
-                Err(Error::Refused(format!("forwarded call cannot be read: {why}")))
-            }
+    pub async fn answer_forward(self: Arc<Self>, from: NodeId, request: Bytes) -> Bytes {
+        // On the broker's own threads: whoever calls may be busy with consensus. Ends with its caller.
+        let mut task = JoinSet::new();
+        let runtime = self.runtime.clone();
+        let work = async move {
+            let answer = match wire::decode_call(&request) {
+                Ok(call) => self.carry_out(call).await,
+                Err(why) => {
+                    tracing::warn!(%from, why, "a forwarded call could not be read");
+                    Err(Error::Refused(format!("forwarded call cannot be read: {why}")))
+                }
+            };
+            wire::encode_answer(answer)
         };
-        wire::encode_answer(answer)
+        task.spawn_on(work, &runtime);
+        match task.join_next().await {
+            Some(Ok(answer)) => answer,
+            _ => wire::encode_answer(Err(Error::Lost("the node stopped while it answered".to_owned()))),
+        }
     }
 
     /// Asks one node, this one included.
     pub(crate) async fn ask(&self, node: NodeId, call: Call) -> Result<Answer, Error> {
+        self.ask_within(node, call, self.config.forward_timeout).await
+    }
+
+    /// The same for calls that may be held on purpose.
+    pub(crate) async fn ask_within(
+        &self,
+        node: NodeId,
+        call: Call,
+        limit: Duration,
+    ) -> Result<Answer, Error> {
         if node == self.info.id {
-            return self.carry_out(call).await;
+            return Box::pin(self.carry_out(call)).await;
         }
         self.metrics.forwarded.inc();
         let sent = self.forward.call(node, wire::encode_call(&call));
-        match tokio::time::timeout(self.config.forward_timeout, sent).await {
+        match tokio::time::timeout(limit, sent).await {
             Ok(Ok(answer)) => wire::decode_answer(&answer),
             Ok(Err(error @ ForwardError::Unreachable { .. })) => {
                 Err(Error::ControllerAway(error.to_string()))

@@ -39,6 +39,20 @@ pub struct BoundLabel {
     pub bound: &'static str,
 }
 
+/// Label of the changes of groups.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CauseLabel {
+    /// `joined`, `left`, `session_expired` and the like.
+    pub cause: &'static str,
+}
+
+/// Label of the largest lags.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct GroupLabel {
+    /// The group's name.
+    pub group: String,
+}
+
 /// All of this crate's metrics. Cloning shares them.
 #[derive(Clone, Debug)]
 pub struct Metrics(Arc<Inner>);
@@ -86,6 +100,17 @@ pub struct Inner {
     pub leaders_moved: Counter,
     pub forwarded: Counter,
     pub admin_errors: Family<ReasonLabel, Counter>,
+    pub groups: Gauge,
+    pub group_members: Gauge,
+    pub group_changes: Family<CauseLabel, Counter>,
+    pub group_rebalance_seconds: Histogram,
+    pub group_heartbeats_held: Gauge,
+    pub group_forwards_held: Gauge,
+    pub group_commits: Counter,
+    pub group_errors: Family<ReasonLabel, Counter>,
+    pub group_events_dropped: Counter,
+    pub group_lag: Family<GroupLabel, Gauge>,
+    pub events_dropped: Counter,
 }
 
 impl Default for Metrics {
@@ -126,6 +151,17 @@ impl Default for Metrics {
             leaders_moved: Counter::default(),
             forwarded: Counter::default(),
             admin_errors: Family::default(),
+            groups: Gauge::default(),
+            group_members: Gauge::default(),
+            group_changes: Family::default(),
+            group_rebalance_seconds: seconds(),
+            group_heartbeats_held: Gauge::default(),
+            group_forwards_held: Gauge::default(),
+            group_commits: Counter::default(),
+            group_errors: Family::default(),
+            group_events_dropped: Counter::default(),
+            group_lag: Family::default(),
+            events_dropped: Counter::default(),
         }))
     }
 }
@@ -235,6 +271,59 @@ impl Metrics {
             "Administrators' calls that failed, by reason",
             self.admin_errors.clone(),
         );
+        self.register_groups(r);
+    }
+
+    fn register_groups(&self, r: &mut Registry) {
+        r.register("flotilla_groups", "Groups that this node coordinates", self.groups.clone());
+        r.register("flotilla_group_members", "Members of these groups", self.group_members.clone());
+        r.register(
+            "flotilla_group_changes",
+            "Changes of groups by cause; each raises a group's epoch, but for acknowledged",
+            self.group_changes.clone(),
+        );
+        r.register_with_unit(
+            "flotilla_group_rebalance",
+            "Time from the first change until every member owns what it is to own",
+            Unit::Seconds,
+            self.group_rebalance_seconds.clone(),
+        );
+        r.register(
+            "flotilla_group_heartbeats_held",
+            "Heartbeats held by this node as coordinator",
+            self.group_heartbeats_held.clone(),
+        );
+        r.register(
+            "flotilla_group_forwards_held",
+            "Heartbeats held that were passed to another node",
+            self.group_forwards_held.clone(),
+        );
+        r.register("flotilla_group_offset_commits", "Offsets stored", self.group_commits.clone());
+        r.register(
+            "flotilla_group_errors",
+            "Calls about groups, and offset commits, that failed, by reason",
+            self.group_errors.clone(),
+        );
+        r.register(
+            "flotilla_group_events_dropped",
+            "Changes of groups that were not told of, because too many came at once",
+            self.group_events_dropped.clone(),
+        );
+        r.register(
+            "flotilla_group_lag_records",
+            "Records not consumed, of the groups coordinated here with the largest lag",
+            self.group_lag.clone(),
+        );
+        r.register(
+            "flotilla_events_dropped",
+            "Events that a watcher did not take in time",
+            self.events_dropped.clone(),
+        );
+    }
+
+    /// Counts a change of a group.
+    pub(crate) fn group_change(&self, cause: &'static str) {
+        self.group_changes.get_or_create(&CauseLabel { cause }).inc();
     }
 
     /// Notes how long a stage of a produce took.

@@ -4,12 +4,14 @@
 //! blocks: it runs on the shards' own tasks.
 
 use crate::config::Config;
+use crate::events::Events;
 use crate::fetch::FetchedBatch;
+use crate::groups::Groups;
 use crate::metrics::Metrics;
 use crate::tail::Tail;
-use flotilla_machine::{Append, Command};
+use flotilla_machine::{Append, Command, Outcome};
 use flotilla_raft::{AppliedEntry, Host, Leadership, Observer};
-use flotilla_types::{IndexRow, NodeId, Offset, ShardId};
+use flotilla_types::{Clock, IndexRow, NodeId, Offset, ShardId};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
@@ -21,6 +23,8 @@ pub type OnFatal = Box<dyn Fn(&str) + Send + Sync>;
 /// The broker's ear. Give it to [`Host::start`], then to [`crate::Broker::start`].
 pub struct BrokerObserver {
     pub(crate) tail: Tail,
+    pub(crate) groups: Arc<Groups>,
+    pub(crate) events: Events,
     pub(crate) leaders_changed: Notify,
     pub(crate) metrics: Metrics,
     /// Shards that stopped here, and why.
@@ -29,6 +33,7 @@ pub struct BrokerObserver {
     pub(crate) reverted: Mutex<BTreeMap<(ShardId, NodeId), String>>,
     /// Weak, because the host holds this: a node that stopped must let go of its store.
     host: OnceLock<Weak<Host>>,
+    clock: OnceLock<Arc<dyn Clock>>,
     on_fatal: OnFatal,
 }
 
@@ -43,18 +48,36 @@ impl BrokerObserver {
     pub fn new(config: &Config, metrics: Metrics, on_fatal: OnFatal) -> Arc<Self> {
         Arc::new(Self {
             tail: Tail::new(config.tail_bytes.get(), metrics.clone()),
+            groups: Arc::default(),
+            events: Events::default(),
             leaders_changed: Notify::new(),
             metrics,
             broken: Mutex::default(),
             reverted: Mutex::default(),
             host: OnceLock::new(),
+            clock: OnceLock::new(),
             on_fatal,
         })
     }
 
     /// From here on the tail may make room, because it can be asked what the store can read.
-    pub(crate) fn attach(&self, host: &Arc<Host>) {
+    pub(crate) fn attach(&self, host: &Arc<Host>, clock: &Arc<dyn Clock>) {
         let _ = self.host.set(Arc::downgrade(host));
+        let _ = self.clock.set(clock.clone());
+    }
+
+    /// A coordinator that is led here changed groups: who waits for news of them is woken.
+    fn groups_applied(&self, shard: ShardId, batch: &[AppliedEntry<'_>]) {
+        let Some(clock) = self.clock.get() else { return };
+        let mut news = false;
+        for entry in batch {
+            if let Outcome::Group(outcome) = entry.outcome {
+                news |= self.groups.memory.applied(shard, outcome, clock.monotonic(), clock.wall());
+            }
+        }
+        if news {
+            self.groups.nudge();
+        }
     }
 
     fn make_room(&self) {
@@ -68,6 +91,9 @@ impl BrokerObserver {
 
 impl Observer for BrokerObserver {
     fn applied(&self, shard: ShardId, batch: &[AppliedEntry<'_>]) {
+        if shard.is_coordinator() {
+            return self.groups_applied(shard, batch);
+        }
         let batches = batch.iter().filter_map(|entry| {
             let row = entry.index.first()?;
             match Command::decode(entry.header) {
@@ -85,6 +111,13 @@ impl Observer for BrokerObserver {
     fn leadership(&self, shard: ShardId, leadership: &Leadership) {
         tracing::debug!(%shard, leader = ?leadership.leader, term = %leadership.term, "leadership changed");
         self.leaders_changed.notify_one();
+        if shard.is_coordinator() {
+            if !leadership.is_leader {
+                // Whoever waits here must look elsewhere.
+                self.groups.memory.end(shard);
+            }
+            self.groups.nudge();
+        }
     }
 
     fn installed(&self, shard: ShardId) {

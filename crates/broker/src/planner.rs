@@ -9,10 +9,13 @@ use crate::forward::Call;
 use balance::{Led, NodeView};
 use flotilla_machine::controller::Command;
 use flotilla_types::{Monotonic, NodeId};
+use placement::Candidate;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Replicas of a coordinator, or all nodes if they are fewer.
+const COORDINATOR_REPLICAS: u32 = 3;
 /// Until the cluster is set up, the planner looks this often.
 const SETUP_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -21,16 +24,20 @@ impl Broker {
         let mut online_since: BTreeMap<NodeId, Monotonic> = BTreeMap::new();
         loop {
             let leads = self.leads_controller();
-            let set_up = self.routes().cluster.is_some();
+            let routes = self.routes();
             if leads.is_none() {
                 online_since.clear();
-            } else if set_up {
-                self.plan_once(&mut online_since).await;
-            } else {
+            } else if routes.cluster.is_none() {
                 self.set_up().await;
+            } else {
+                if routes.coordinators.is_empty() {
+                    self.place_coordinators().await;
+                }
+                self.plan_once(&mut online_since).await;
             }
-            let pause =
-                if self.routes().cluster.is_some() { self.config.plan_interval } else { SETUP_INTERVAL };
+            let routes = self.routes();
+            let set_up = routes.cluster.is_some() && !routes.coordinators.is_empty();
+            let pause = if set_up { self.config.plan_interval } else { SETUP_INTERVAL };
             tokio::time::sleep(pause).await;
         }
     }
@@ -41,6 +48,23 @@ impl Broker {
         match self.command(command).await {
             Ok(_) => tracing::info!(cluster = %self.info.cluster, "cluster is set up"),
             Err(error) => tracing::warn!(%error, "cluster is not set up yet"),
+        }
+    }
+
+    /// Once per cluster. Placed over all nodes, reachable or not: they were all named to be part of it.
+    async fn place_coordinators(&self) {
+        let candidates = self
+            .routes()
+            .nodes
+            .iter()
+            .map(|(id, node)| Candidate { node: *id, rack: node.rack.clone(), replicas: 0, leaders: 0 })
+            .collect::<Vec<_>>();
+        let replication = COORDINATOR_REPLICAS.min(candidates.len() as u32);
+        let count = self.config.groups.coordinators;
+        let Some(placement) = placement::place(&candidates, count, replication) else { return };
+        match self.command(Command::PlaceCoordinators { placement, now: self.clock.wall() }).await {
+            Ok(_) => tracing::info!(count, replication, "coordinators are placed"),
+            Err(error) => tracing::warn!(%error, "coordinators are not placed yet"),
         }
     }
 
@@ -65,9 +89,8 @@ impl Broker {
     /// Moves leaders toward the replicas that are preferred, a few at a time.
     async fn balance(&self, now: Monotonic, online_since: &BTreeMap<NodeId, Monotonic>) {
         let routes = self.routes();
-        let off = routes
-            .partitions()
-            .any(|(_, _, p)| p.leader.is_some_and(|(node, _)| Some(&node) != p.replicas.first()));
+        let off =
+            routes.placed().any(|p| p.leader.is_some_and(|(node, _)| Some(&node) != p.replicas.first()));
         if !off {
             return;
         }
@@ -79,7 +102,7 @@ impl Broker {
             (*node, NodeView { settled: now.since(*since) >= self.config.balance_delay, room })
         });
         let views: BTreeMap<NodeId, NodeView> = views.collect();
-        let placed: BTreeMap<u32, _> = routes.partitions().map(|(_, _, p)| (p.shard.get(), p)).collect();
+        let placed: BTreeMap<u32, _> = routes.placed().map(|p| (p.shard.get(), p)).collect();
         let led =
             reports.values().flat_map(|report| report.led.iter().map(move |state| (report.node, state)));
         let led: Vec<Led> = led

@@ -60,7 +60,10 @@ impl Broker {
         stream::iter(missing)
             .for_each_concurrent(STARTS_AT_ONCE, |(shard, wanted)| async move {
                 let voters = wanted.initial.then(|| wanted.replicas.clone());
-                match host.start_shard(*shard, Kind::Partition, voters).await {
+                let Some(kind) = Kind::of(*shard) else {
+                    return tracing::error!(%shard, "intent names a shard of no kind");
+                };
+                match host.start_shard(*shard, kind, voters).await {
                     Ok(_) => tracing::debug!(%shard, "shard started"),
                     Err(error) => tracing::error!(%shard, %error, "shard does not start"),
                 }
@@ -117,12 +120,13 @@ impl Broker {
         self.lags.forget(shard);
         self.observer.broken.lock().remove(&shard);
         self.suspects.lock().remove(&shard);
+        self.groups.watermarks.forget(shard);
     }
 
     /// Whether the shard's leader no longer counts this node in.
     async fn has_left(&self, shard: ShardId) -> bool {
         let routes = self.routes();
-        let leader = routes.of_shard(shard).and_then(|(_, _, placed)| placed.leader);
+        let leader = routes.placed().find(|placed| placed.shard == shard).and_then(|placed| placed.leader);
         let Some((leader, _)) = leader.filter(|(node, _)| *node != self.info.id) else { return false };
         let reports = self.gather([leader], Some(&BTreeSet::from([shard]))).await;
         let stays = |report: &NodeReport| {
@@ -192,12 +196,14 @@ impl Broker {
 
 /// What the controller wants of a node.
 fn wanted(controller: &Controller, node: NodeId) -> BTreeMap<ShardId, Wanted> {
-    let placed = controller.topics().values().flat_map(|topic| &topic.partitions);
-    placed
-        .filter(|placed| placed.nodes().any(|replica| replica == node))
-        .map(|placed| {
-            let initial = placed.replicas.iter().all(|replica| replica.made_at == placed.replicas[0].made_at);
-            (placed.shard, Wanted { replicas: placed.nodes().collect(), initial })
+    let coordinators = controller.coordinators().iter().map(|placed| (placed.shard, &placed.replicas));
+    let partitions = controller.topics().values().flat_map(|topic| &topic.partitions);
+    coordinators
+        .chain(partitions.map(|placed| (placed.shard, &placed.replicas)))
+        .filter(|(_, replicas)| replicas.iter().any(|replica| replica.node == node))
+        .map(|(shard, replicas)| {
+            let initial = replicas.iter().all(|replica| replica.made_at == replicas[0].made_at);
+            (shard, Wanted { replicas: replicas.iter().map(|replica| replica.node).collect(), initial })
         })
         .collect()
 }

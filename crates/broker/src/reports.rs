@@ -39,7 +39,8 @@ impl Broker {
     pub(crate) fn report(&self, shards: Option<&BTreeSet<ShardId>>) -> NodeReport {
         let usage = self.disk.usage();
         let led = self.serving().map(|serving| serving.host.shards()).unwrap_or_default();
-        let wanted = |id: ShardId| id.is_partition() && shards.is_none_or(|shards| shards.contains(&id));
+        let wanted =
+            |id: ShardId| id != ShardId::CONTROLLER && shards.is_none_or(|shards| shards.contains(&id));
         let numbers = |of: &Mutex<BTreeMap<ShardId, String>>| {
             of.lock().iter().map(|(id, why)| (id.get(), why.clone())).collect()
         };

@@ -39,6 +39,8 @@ pub enum Command {
     Configure(Settings),
     /// Controller: see there.
     Controller(controller::Command),
+    /// Coordinator: see there.
+    Group(crate::groups::Command),
 }
 
 /// A batch to append. The broker has checked the batch, hashed its message ids and clamped the time.
@@ -131,6 +133,7 @@ impl Command {
                 settings.put(out);
             }
             Self::Controller(command) => command.encode_to(out),
+            Self::Group(command) => command.encode_to(out),
         }
     }
 
@@ -149,7 +152,10 @@ impl Command {
             kind::CONFIGURE => Self::Configure(Field::take(&mut reader)?),
             _ => match controller::Command::take(kind, &mut reader)? {
                 Some(command) => Self::Controller(command),
-                None => return Err(Malformed::Unknown { version, kind }),
+                None => match crate::groups::Command::take(kind, &mut reader)? {
+                    Some(command) => Self::Group(command),
+                    None => return Err(Malformed::Unknown { version, kind }),
+                },
             },
         };
         reader.end()?;

@@ -1,6 +1,7 @@
 //! The controller: what the cluster is meant to look like. Intent only: who leads and who lives is not here.
 
 mod command;
+mod coordinators;
 mod features;
 mod nodes;
 mod outcome;
@@ -9,6 +10,7 @@ mod settings;
 mod topics;
 
 pub use command::{Command, NodeSpec};
+pub use coordinators::PlacedCoordinator;
 pub use nodes::{NODES_MAX, Node};
 pub use outcome::{Outcome, Refusal};
 pub use placement::{PlacedPartition, Replica};
@@ -19,6 +21,7 @@ use crate::outcome::{Broken, Outcome as Answer, PurgeTo};
 use crate::row::{self, Row, RowKind};
 use crate::shard::Ruled;
 use bytes::Bytes;
+use coordinators::Coordinators;
 use features::Features;
 use flotilla_types::{
     ChangeSet, ClusterId, LogId, LogIndex, NodeId, Offset, PartitionId, ProducerId, ShardId, TopicId,
@@ -42,6 +45,7 @@ pub struct Controller {
     topics: Topics,
     features: Features,
     settings: Settings,
+    coordinators: Coordinators,
 }
 
 /// What every command changes.
@@ -120,13 +124,23 @@ impl Controller {
 
     /// Whether a partition's shard is to be, is gone for good, or was never heard of.
     pub fn fate(&self, shard: ShardId) -> ShardFate {
-        if self.topics.by_shard(shard).is_some() {
+        if self.topics.by_shard(shard).is_some() || self.coordinators.of(shard).is_some() {
             ShardFate::Placed
         } else if shard.is_partition() && shard < self.head.next_shard {
             ShardFate::Deleted
         } else {
             ShardFate::Unknown
         }
+    }
+
+    /// The coordinators, by number. Empty until they are placed.
+    pub fn coordinators(&self) -> &[PlacedCoordinator] {
+        self.coordinators.all()
+    }
+
+    /// One coordinator.
+    pub fn coordinator(&self, shard: ShardId) -> Option<&PlacedCoordinator> {
+        self.coordinators.of(shard)
     }
 
     /// The next partition's shard. Numbers below it are never given out again.
@@ -201,9 +215,12 @@ impl Controller {
         if self.head.cluster.is_none() {
             return Err(Refusal::NotBootstrapped);
         }
-        let Self { head, nodes, topics, features, settings } = self;
+        let Self { head, nodes, topics, features, settings, coordinators } = self;
         match command {
             Command::Bootstrap { cluster, .. } => Ok(Outcome::Bootstrapped { cluster: *cluster }),
+            Command::PlaceCoordinators { placement, now: _ } => {
+                coordinators.place(at, placement, nodes, changes)
+            }
             Command::RegisterNode { node, store } => nodes.register(node, *store, changes),
             Command::UpdateNode { node } => nodes.update(node, changes),
             Command::RetireNode { node } => nodes.retire(*node, topics.replicas_on(*node), changes),
@@ -252,6 +269,7 @@ impl Controller {
         self.topics.rows(out);
         self.features.rows(out);
         self.settings.rows(out);
+        self.coordinators.rows(out);
     }
 
     pub(crate) fn load(&mut self, row: Row<'_>) -> Result<(), Broken> {
@@ -259,6 +277,7 @@ impl Controller {
             RowKind::Controller => row.id_none().and_then(|()| row.value().map(|head| self.head = head)),
             RowKind::Node => self.nodes.load(row),
             RowKind::Topic | RowKind::PlacedPartition => self.topics.load(row),
+            RowKind::PlacedCoordinator => self.coordinators.load(row),
             RowKind::Feature => self.features.load(row),
             RowKind::Setting => self.settings.load(row),
             _ => Err(row.misplaced()),

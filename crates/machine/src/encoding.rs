@@ -84,17 +84,18 @@ macro_rules! plain {
 plain!(u8, u32, u64, i64, u128);
 
 macro_rules! wrapped {
-    ($($name:ident),*) => {$(
+    ($($name:path),*) => {$(
         impl Field for $name {
             fn put(&self, out: &mut Vec<u8>) {
                 self.0.put(out);
             }
             fn take(reader: &mut Reader<'_>) -> Result<Self, Bad> {
-                Field::take(reader).map(Self)
+                Ok(Self(Field::take(reader)?))
             }
         }
     )*};
 }
+wrapped!(flotilla_types::GroupEpoch);
 wrapped!(LogIndex, NodeId, Offset, PartitionId, ProducerEpoch, ProducerId, Sequence, ShardId, Term, TopicId);
 fields!(LogId { term, index });
 
@@ -250,5 +251,39 @@ impl Field for BatchHeader {
         let mut again = Vec::with_capacity(Self::ENCODED_LEN);
         header.encode(&mut again);
         if again == bytes { Ok(header) } else { Err(Bad("a batch header with stray bytes")) }
+    }
+}
+
+macro_rules! names {
+    ($($name:path),*) => {$(
+        impl Field for $name {
+            fn put(&self, out: &mut Vec<u8>) {
+                self.as_str().to_owned().put(out);
+            }
+            fn take(reader: &mut Reader<'_>) -> Result<Self, Bad> {
+                Self::new(&String::take(reader)?).map_err(|_| Bad("a name that breaks the rule"))
+            }
+        }
+    )*};
+}
+names!(flotilla_types::GroupId, flotilla_types::MemberId, flotilla_types::InstanceId);
+
+impl<T: Field + Ord> Field for std::collections::BTreeSet<T> {
+    fn put(&self, out: &mut Vec<u8>) {
+        (self.len() as u32).put(out);
+        self.iter().for_each(|value| value.put(out));
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, Bad> {
+        let len = reader.len()?;
+        let mut set = Self::new();
+        for _ in 0..len {
+            let value = T::take(reader)?;
+            if set.last().is_some_and(|last| *last >= value) {
+                return Err(Bad("a set that is not in order"));
+            }
+            set.insert(value);
+        }
+        Ok(set)
     }
 }

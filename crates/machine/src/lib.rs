@@ -23,7 +23,9 @@
 pub mod chain;
 pub mod command;
 pub mod controller;
+pub mod coordinator;
 mod encoding;
+pub mod groups;
 pub mod message_ids;
 pub mod outcome;
 pub mod partitions;

@@ -36,6 +36,8 @@ pub enum Outcome {
     },
     /// The controller's answer.
     Controller(controller::Outcome),
+    /// A coordinator's answer about its groups.
+    Group(Box<crate::groups::Outcome>),
     /// Done, with nothing to say; also for Raft's own entries.
     Noop,
     /// The command is for another kind of shard. Nothing was done. Definite.

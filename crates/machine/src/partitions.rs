@@ -140,7 +140,9 @@ impl Partition {
             Command::Trim { log_start, now } => Ok(self.trim(*log_start, *now)),
             Command::Checkpoint { now } => Ok(self.checkpoint(at, *now)),
             Command::Configure(settings) => Ok(self.configure(settings)),
-            Command::Audit { .. } | Command::Controller(_) => Ok(Ruled::unchanged(Outcome::Misdirected)),
+            Command::Audit { .. } | Command::Controller(_) | Command::Group(_) => {
+                Ok(Ruled::unchanged(Outcome::Misdirected))
+            }
         }
     }
 

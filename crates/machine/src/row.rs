@@ -40,10 +40,18 @@ pub enum RowKind {
     PlacedPartition = 35,
     Feature = 36,
     Setting = 37,
+    Coordinator = 64,
+    Group = 65,
+    GroupMember = 66,
+    GroupHolding = 67,
+    GroupOffset = 68,
+    KnownTopic = 69,
+    TopicPattern = 70,
+    PlacedCoordinator = 38,
 }
 
 impl RowKind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 21] = [
         Self::Position,
         Self::Mark,
         Self::Partition,
@@ -57,6 +65,14 @@ impl RowKind {
         Self::PlacedPartition,
         Self::Feature,
         Self::Setting,
+        Self::PlacedCoordinator,
+        Self::Coordinator,
+        Self::Group,
+        Self::GroupMember,
+        Self::GroupHolding,
+        Self::GroupOffset,
+        Self::KnownTopic,
+        Self::TopicPattern,
     ];
 }
 
@@ -120,7 +136,7 @@ impl<'a> Row<'a> {
         Broken::new(format!("state row {:?} does not belong to this kind of shard", self.kind))
     }
 
-    fn bad_key(&self) -> Broken {
+    pub fn bad_key(&self) -> Broken {
         Broken::new(format!("state row {:?} has a key of {} bytes, unreadable", self.kind, self.id.len()))
     }
 }

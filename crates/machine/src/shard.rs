@@ -3,6 +3,7 @@
 use crate::chain::{Chain, Mark};
 use crate::command::Command;
 use crate::controller::Controller;
+use crate::coordinator::Coordinator;
 use crate::outcome::{Applied, Broken, Outcome, PurgeTo};
 use crate::partitions::Partition;
 use crate::row::{Row, RowKind};
@@ -17,6 +18,8 @@ pub enum Kind {
     Controller,
     /// Records.
     Partition,
+    /// Groups.
+    Coordinator,
 }
 
 impl Kind {
@@ -25,7 +28,7 @@ impl Kind {
         match shard {
             ShardId::CONTROLLER => Some(Self::Controller),
             shard if shard.is_partition() => Some(Self::Partition),
-            _ => None,
+            _ => Some(Self::Coordinator),
         }
     }
 }
@@ -43,6 +46,7 @@ pub struct Shard {
 enum Rules {
     Controller(Box<Controller>),
     Partition(Box<Partition>),
+    Coordinator(Box<Coordinator>),
 }
 
 /// What the rules of a kind answer; the chain's rows are not in it yet.
@@ -66,6 +70,7 @@ impl Shard {
         let rules = match kind {
             Kind::Controller => Rules::Controller(Box::default()),
             Kind::Partition => Rules::Partition(Box::default()),
+            Kind::Coordinator => Rules::Coordinator(Box::default()),
         };
         Self { chain: Chain::default(), rules, broken: None }
     }
@@ -80,11 +85,13 @@ impl Shard {
                 (_, RowKind::Position | RowKind::Mark) => shard.chain.load(row)?,
                 (Rules::Controller(controller), _) => controller.load(row)?,
                 (Rules::Partition(partition), _) => partition.load(row)?,
+                (Rules::Coordinator(coordinator), _) => coordinator.load(row)?,
             }
         }
         match &mut shard.rules {
             Rules::Controller(controller) => controller.check_loaded()?,
             Rules::Partition(partition) => partition.check_loaded()?,
+            Rules::Coordinator(coordinator) => coordinator.check_loaded()?,
         }
         if !rows.is_empty() && shard.chain.last().is_none() {
             return Err(Broken::new("state rows without a position"));
@@ -102,9 +109,9 @@ impl Shard {
                 (Command::Controller(command), Rules::Controller(controller)) => {
                     controller.apply(at, command)?
                 }
-                (Command::Controller(_), Rules::Partition(_)) | (_, Rules::Controller(_)) => {
-                    Ruled::unchanged(Outcome::Misdirected)
-                }
+                (Command::Group(command), Rules::Coordinator(coordinator)) => coordinator.apply(at, command),
+                (Command::Controller(_) | Command::Group(_), Rules::Partition(_))
+                | (_, Rules::Controller(_) | Rules::Coordinator(_)) => Ruled::unchanged(Outcome::Misdirected),
                 (command, Rules::Partition(partition)) => partition.apply(at, command)?,
             };
             Ok(shard.finish(at, Some(command), ruled))
@@ -142,6 +149,7 @@ impl Shard {
         match &self.rules {
             Rules::Controller(controller) => controller.rows(&mut rows),
             Rules::Partition(partition) => partition.rows(&mut rows),
+            Rules::Coordinator(coordinator) => coordinator.rows(&mut rows),
         }
         rows
     }
@@ -171,6 +179,7 @@ impl Shard {
         match &self.rules {
             Rules::Controller(controller) => controller.purge_to(),
             Rules::Partition(partition) => partition.purge_to(),
+            Rules::Coordinator(coordinator) => coordinator.purge_to(),
         }
     }
 
@@ -191,6 +200,7 @@ impl Shard {
         match self.rules {
             Rules::Controller(_) => Kind::Controller,
             Rules::Partition(_) => Kind::Partition,
+            Rules::Coordinator(_) => Kind::Coordinator,
         }
     }
 
@@ -198,7 +208,7 @@ impl Shard {
     pub fn partition(&self) -> Option<&Partition> {
         match &self.rules {
             Rules::Partition(partition) => Some(partition),
-            Rules::Controller(_) => None,
+            Rules::Controller(_) | Rules::Coordinator(_) => None,
         }
     }
 
@@ -206,7 +216,15 @@ impl Shard {
     pub fn controller(&self) -> Option<&Controller> {
         match &self.rules {
             Rules::Controller(controller) => Some(controller),
-            Rules::Partition(_) => None,
+            Rules::Partition(_) | Rules::Coordinator(_) => None,
+        }
+    }
+
+    /// The coordinator's state, if it is one.
+    pub fn coordinator(&self) -> Option<&Coordinator> {
+        match &self.rules {
+            Rules::Coordinator(coordinator) => Some(coordinator),
+            Rules::Partition(_) | Rules::Controller(_) => None,
         }
     }
 

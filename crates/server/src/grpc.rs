@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod call;
 pub mod cluster;
+pub mod groups;
 pub mod later;
 pub mod log;
 mod produce;
@@ -17,6 +18,7 @@ use flotilla_broker::Broker;
 use flotilla_proto::FILE_DESCRIPTOR_SET;
 use flotilla_proto::v1::admin_server::AdminServer;
 use flotilla_proto::v1::cluster_server::ClusterServer;
+use flotilla_proto::v1::groups_server::GroupsServer;
 use flotilla_proto::v1::log_server::LogServer;
 use flotilla_proto::v1::transactions_server::TransactionsServer;
 use std::sync::Arc;
@@ -53,6 +55,7 @@ pub fn routes(api: Api, health: HealthReporter) -> Result<Routes, tonic_reflecti
         .add_service(LogServer::new(api.clone()).max_decoding_message_size(decode))
         .add_service(AdminServer::new(api.clone()).max_decoding_message_size(CONTROL_MESSAGE_BYTES))
         .add_service(ClusterServer::new(api.clone()).max_decoding_message_size(CONTROL_MESSAGE_BYTES))
+        .add_service(GroupsServer::new(api.clone()).max_decoding_message_size(GROUP_MESSAGE_BYTES))
         .add_service(TransactionsServer::new(api).max_decoding_message_size(CONTROL_MESSAGE_BYTES))
         .add_service(tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(health),
@@ -63,11 +66,13 @@ pub fn routes(api: Api, health: HealthReporter) -> Result<Routes, tonic_reflecti
 
 /// Control calls are small.
 const CONTROL_MESSAGE_BYTES: usize = 1 << 20;
+/// The most offsets of one commit, with what is said about each.
+const GROUP_MESSAGE_BYTES: usize = 4 << 20;
 
 /// Tells load balancers whether to send calls here. Under the empty name and each service's.
 pub async fn report_health(health: &HealthReporter, serving: bool) {
     let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-    for name in ["", "flotilla.v1.Log"] {
+    for name in ["", "flotilla.v1.Log", "flotilla.v1.Groups"] {
         health.set_service_status(name, status).await;
     }
     // These answer also while the node is quarantined: somebody must be able to ask why.

@@ -73,10 +73,15 @@ impl Settings {
             stream_window: peer.stream_window_bytes.0 as u32,
             connection_window: peer.connection_window_bytes.0 as u32,
             drain_timeout: Duration::from_millis(500),
+            // Calls that are held for others' members count too.
+            streams: PEER_STREAMS,
             ..Self::client(limits)
         }
     }
 }
+
+/// Calls at once from one node: more than it may hold for members ([`flotilla_broker::Config`]).
+const PEER_STREAMS: u32 = 65_536;
 
 /// What a listener shares with its connections.
 #[derive(Clone, Debug)]

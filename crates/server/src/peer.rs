@@ -22,7 +22,7 @@ use flotilla_proto::peer::v1 as wire;
 use flotilla_raft::{Frame, Inbound, Lane, PeerState, Transport, Unreachable};
 use flotilla_types::{NodeId, Random};
 use futures::future::BoxFuture;
-use link::Link;
+use link::{Arrived, Link};
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
@@ -112,6 +112,11 @@ impl PeerTransport {
         for link in std::mem::take(&mut *self.links.write()).into_values() {
             link.stop();
         }
+    }
+
+    /// A peer has opened a stream to this node; see [`Link::arrive`].
+    fn arrive(&self, peer: NodeId) -> Option<Arrived> {
+        self.links.read().get(&peer).map(|link| link.arrive(&self.shared))
     }
 
     pub(crate) fn knows(&self, peer: NodeId) -> bool {

@@ -8,6 +8,7 @@ use crate::planner::placement::{self, Candidate};
 use flotilla_machine::controller::{Command, Controller, NodeSpec, Outcome, Refusal};
 use flotilla_machine::{Command as Entry, Outcome as Applied};
 use flotilla_raft::{ProposeError, Shard};
+use flotilla_types::error::Describe;
 use flotilla_types::topic::TopicConfig;
 use flotilla_types::{NodeId, Offset, ShardId, TopicId, TopicName};
 use std::collections::BTreeMap;
@@ -52,6 +53,12 @@ impl Broker {
                 Ok(Answer::Report(Box::new(self.report(shards.as_ref()))))
             }
             Call::Transfer { shard, to } => self.transfer_here(ShardId(shard), to.map(NodeId)).await,
+            Call::Ends { asked } => Ok(Answer::Ends(self.ends_here(asked).await)),
+            Call::Group(call) => match self.coordinate(*call).await {
+                Ok(answer) => Ok(Answer::Group(Box::new(answer))),
+                Err(error) => Err(Error::Remote(Box::new(error.describe()))),
+            },
+            Call::Events { after, wait_ms } => Ok(self.events_here(after, wait_ms).await),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Forwarded calls as bytes: a version, then JSON. Small and rare, so that what is readable wins.
 
 use crate::admin::{CreateTopic, Error, Topic, Trim, UpdateTopic};
+use crate::events::Event;
+use crate::groups::{self, End, Want};
 use crate::partitions::{PartitionState, Replica, Role};
 use crate::reports::NodeReport;
 use bytes::Bytes;
@@ -59,6 +61,17 @@ pub(crate) enum Call {
         shard: u32,
         to: Option<u32>,
     },
+    /// Where partitions that the asked node leads begin and end.
+    Ends {
+        asked: Vec<(u32, Want)>,
+    },
+    /// About a group that the asked node coordinates.
+    Group(Box<groups::Call>),
+    /// Events of the asked node after this number, as soon as there are any, at most after `wait_ms`.
+    Events {
+        after: Option<u64>,
+        wait_ms: u64,
+    },
 }
 
 /// What comes back.
@@ -70,6 +83,9 @@ pub(crate) enum Answer {
     ProducerIds { first: u64, count: u32 },
     Version { version: u64 },
     Report(Box<NodeReport>),
+    Ends(Vec<(u32, End)>),
+    Group(Box<groups::Answer>),
+    Events { events: Vec<Event>, last: u64 },
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -91,6 +107,20 @@ pub(crate) struct ConfigDto {
     max_batch_bytes: Option<u32>,
     dedup_window_ms: Option<u64>,
     trace_sample_ratio: Option<f64>,
+}
+
+/// For `#[serde(with = ...)]` on a failure that is part of an answer.
+pub(crate) mod failure {
+    use super::{Failure, FailureDto};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(failure: &Failure, to: S) -> Result<S::Ok, S::Error> {
+        FailureDto::from(failure).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Failure, D::Error> {
+        FailureDto::deserialize(from).map(|dto| Failure::from(&dto))
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -296,8 +326,21 @@ fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, String> {
 }
 
 /// Keys that failures carry between nodes; others are left out.
-const KEYS: [&str; 7] =
-    ["field", "resource", "topic_id", "high_watermark", "log_start_offset", "limit", "offset"];
+const KEYS: [&str; 13] = [
+    "field",
+    "resource",
+    "topic_id",
+    "high_watermark",
+    "log_start_offset",
+    "limit",
+    "offset",
+    "group_id",
+    "member_id",
+    "member_epoch",
+    "assignment_epoch",
+    "instance_id",
+    "partition",
+];
 
 impl From<&Failure> for FailureDto {
     fn from(failure: &Failure) -> Self {

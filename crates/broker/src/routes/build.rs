@@ -43,6 +43,15 @@ impl Routes {
             controller: source.leaders.get(&ShardId::CONTROLLER).copied(),
             nodes,
             topics: topics.collect(),
+            coordinators: controller
+                .coordinators()
+                .iter()
+                .map(|placed| PartitionRoute {
+                    shard: placed.shard,
+                    leader: source.leaders.get(&placed.shard).copied(),
+                    replicas: placed.replicas.iter().map(|replica| replica.node).collect(),
+                })
+                .collect(),
             version: controller.version(),
             next_shard: controller.next_shard_id(),
         }

@@ -57,6 +57,7 @@ impl Broker {
             self.publish(Arc::new(routes));
             if intent_changed {
                 self.intent_changed.notify_one();
+                self.groups.topics_changed.notify_one();
             }
         }
     }

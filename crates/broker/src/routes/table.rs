@@ -6,7 +6,8 @@
 use crate::routes::RouteError;
 use flotilla_types::topic::{Resolved, TopicConfig};
 use flotilla_types::{
-    ClusterId, LeaderHint, LogIndex, NodeId, PartitionId, ShardId, Term, TimestampMs, TopicId, TopicName,
+    ClusterId, GroupId, LeaderHint, LogIndex, NodeId, PartitionId, ShardId, Term, TimestampMs, TopicId,
+    TopicName,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub struct Routes {
     pub nodes: Arc<BTreeMap<NodeId, Node>>,
     /// Every topic.
     pub topics: BTreeMap<TopicName, Arc<TopicRoute>>,
+    /// Who coordinates groups, by number; empty until they are placed.
+    pub coordinators: Vec<PartitionRoute>,
     /// The controller's log index of the last change that is in here. Never goes back on a node.
     pub version: LogIndex,
     /// Shards below this have been given out by the controller.
@@ -60,7 +63,7 @@ pub struct TopicRoute {
     pub partitions: Vec<PartitionRoute>,
 }
 
-/// A partition.
+/// A partition, or a coordinator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionRoute {
     /// What carries it.
@@ -142,6 +145,17 @@ impl Routes {
                 .enumerate()
                 .map(move |(number, partition)| (topic, PartitionId(number as u32), partition))
         })
+    }
+
+    /// Everything that is placed besides the controller: coordinators, then partitions.
+    pub fn placed(&self) -> impl Iterator<Item = &PartitionRoute> {
+        self.coordinators.iter().chain(self.topics.values().flat_map(|topic| &topic.partitions))
+    }
+
+    /// The coordinator that a group's name falls to.
+    pub fn coordinator_of(&self, group: &GroupId) -> Option<&PartitionRoute> {
+        let shard = group.coordinator(self.coordinators.len() as u32)?;
+        self.coordinators.iter().find(|placed| placed.shard == shard)
     }
 
     /// The partition that a shard carries.

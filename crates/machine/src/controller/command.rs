@@ -10,6 +10,13 @@ use std::time::Duration;
 /// A command for the controller.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
+    /// Places the coordinators, once.
+    PlaceCoordinators {
+        /// Nodes of each, the preferred leader first.
+        placement: Vec<Vec<NodeId>>,
+        /// The leader's clock.
+        now: TimestampMs,
+    },
     /// The first command of a cluster: its id and the nodes it begins with.
     Bootstrap {
         /// The cluster.
@@ -148,6 +155,7 @@ mod kind {
     pub const ALLOCATE_PRODUCER_IDS: u8 = 41;
     pub const SET_FEATURE: u8 = 42;
     pub const SET_SETTING: u8 = 43;
+    pub const PLACE_COORDINATORS: u8 = 44;
 }
 
 /// Writes the kind and the fields in the order given.
@@ -189,6 +197,7 @@ impl Command {
             Self::AllocateProducerIds { count } => put!(out, kind::ALLOCATE_PRODUCER_IDS, count),
             Self::SetFeature { name, level } => put!(out, kind::SET_FEATURE, name, level),
             Self::SetSetting { name, value } => put!(out, kind::SET_SETTING, name, value),
+            Self::PlaceCoordinators { placement, now } => put!(out, kind::PLACE_COORDINATORS, placement, now),
         }
     }
 
@@ -202,6 +211,7 @@ impl Command {
             kind::CREATE_TOPIC => {
                 take!(r, CreateTopic { name, config, labels, placement, now, request })
             }
+            kind::PLACE_COORDINATORS => take!(r, PlaceCoordinators { placement, now }),
             kind::UPDATE_TOPIC => take!(r, UpdateTopic { topic, config, labels }),
             kind::ADD_PARTITIONS => take!(r, AddPartitions { topic, from, placement }),
             kind::DELETE_TOPIC => take!(r, DeleteTopic { topic }),

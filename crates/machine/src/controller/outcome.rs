@@ -53,6 +53,11 @@ pub enum Outcome {
         /// Which partition.
         shard: ShardId,
     },
+    /// The coordinators are to be there.
+    CoordinatorsPlaced {
+        /// Their shards, by number.
+        shards: Vec<ShardId>,
+    },
     /// These ids are the caller's alone.
     ProducerIds {
         /// The first.

@@ -245,6 +245,7 @@ fn answer(applied: Result<Applied, Broken>, next: LogIndex) -> String {
         Err(broken) => return format!("broken: {broken}\n"),
     };
     let mut out = match applied.outcome {
+        Outcome::Group(outcome) => format!("{outcome:?}\n"),
         Outcome::Appended { base_offset, append_time, duplicate, .. } => {
             match applied.changes.index.first() {
                 Some(row) => {
@@ -281,6 +282,7 @@ fn control_answer(outcome: controller::Outcome) -> String {
     use controller::Outcome as O;
     let list = |shards: Vec<ShardId>| shards.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     match outcome {
+        controller::Outcome::CoordinatorsPlaced { shards } => format!("coordinators {shards:?}"),
         O::Bootstrapped { cluster } => format!("cluster {}\n", cluster.get()),
         O::NodeKnown { node } => format!("node {node} known\n"),
         O::NodeRetired { node } => format!("node {node} retired\n"),

@@ -1,4 +1,4 @@
-//! `flotilla.v1.Cluster`: routes, health, partitions, leadership. Moves and events come later.
+//! `flotilla.v1.Cluster`: routes, health, partitions, leadership. Moves come later.
 
 use crate::grpc::admin::{page_size, partition_to_wire};
 use crate::grpc::call::Changes;
@@ -144,9 +144,54 @@ impl Cluster for Api {
 
     async fn watch_events(
         &self,
-        _: Request<v1::WatchEventsRequest>,
+        request: Request<v1::WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
-        Err(status::comes_later("flotilla.v1.Cluster/WatchEvents", ""))
+        let context = self.calls.stream_context(&request);
+        let wire = request.into_inner();
+        let wanted = kinds(&wire)
+            .map_err(|invalid| self.calls.refuse("WatchEvents", &context, &invalid.describe()))?;
+        let events = self.broker.watch_events(wire.recent.clamp(0, RECENT_MAX) as usize);
+        let phases = self.phases.clone();
+        let told = futures::stream::unfold(events, |mut events| async move {
+            events.recv().await.map(|event| (event, events))
+        });
+        let told = told.filter_map(move |event| {
+            let passes = wanted.is_empty() || wanted.contains(&event.kind);
+            std::future::ready(passes.then(|| Ok(event_to_wire(event))))
+        });
+        let stopping = async move { phases.reached(Phase::Draining).await };
+        Ok(Response::new(told.take_until(stopping).boxed()))
+    }
+}
+
+/// Events of the past that a watch may begin with.
+const RECENT_MAX: i32 = 1024;
+
+/// Which events are wanted; empty = all. Losses are always told.
+fn kinds(wire: &v1::WatchEventsRequest) -> Result<BTreeSet<String>, Invalid> {
+    if wire.recent < 0 {
+        return Err(Invalid::new("recent", format!("is {}, expected at least 0", wire.recent)));
+    }
+    let known = flotilla_broker::events::kind::ALL;
+    if let Some(unknown) = wire.kinds.iter().find(|kind| !known.contains(&kind.as_str())) {
+        let shown: String = unknown.chars().take(80).collect();
+        return Err(Invalid::new("kinds", format!("has {shown:?}, expected {}", known.join(", "))));
+    }
+    let mut kinds: BTreeSet<String> = wire.kinds.iter().cloned().collect();
+    if !kinds.is_empty() {
+        kinds.insert(flotilla_broker::events::kind::EVENTS_DROPPED.to_owned());
+    }
+    Ok(kinds)
+}
+
+fn event_to_wire(event: flotilla_broker::events::Event) -> v1::Event {
+    v1::Event {
+        time: Some(convert::timestamp_to_wire(event.time)),
+        kind: event.kind,
+        node_id: event.node.get() as i32,
+        message: event.message,
+        attributes: event.attributes.into_iter().collect(),
+        trace_id: String::new(),
     }
 }
 

@@ -5,8 +5,7 @@ use axum::response::IntoResponse;
 use http::{Request, Response};
 
 /// Services of the contract that come later.
-const LATER: [&str; 4] =
-    ["flotilla.v1.Groups", "flotilla.v1.Transactions", "flotilla.v1.Queue", "flotilla.v1.Schemas"];
+const LATER: [&str; 3] = ["flotilla.v1.Transactions", "flotilla.v1.Queue", "flotilla.v1.Schemas"];
 
 /// Names the call and says that it is not there, or not yet.
 pub async fn answer(request: Request<axum::body::Body>) -> Response<axum::body::Body> {

@@ -13,6 +13,8 @@ use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use tonic_types::StatusExt;
 
+mod groups;
+
 struct Dev {
     node: Node,
     channel: Channel,
@@ -271,12 +273,12 @@ async fn what_is_wrong_is_refused_with_its_exact_code() {
     let later = log.consume(futures::stream::empty()).await.unwrap_err();
     assert_eq!(later.code(), Code::Unimplemented);
     assert!(later.message().contains("use Fetch"), "{}", later.message());
-    let heartbeat = v1::groups_client::GroupsClient::new(dev.channel.clone())
-        .heartbeat(v1::HeartbeatRequest::default())
+    let receive = v1::queue_client::QueueClient::new(dev.channel.clone())
+        .pull(v1::PullRequest::default())
         .await
         .unwrap_err();
-    assert_eq!(heartbeat.code(), Code::Unimplemented);
-    assert!(heartbeat.message().contains("flotilla.v1.Groups/Heartbeat"), "{}", heartbeat.message());
+    assert_eq!(receive.code(), Code::Unimplemented);
+    assert!(receive.message().contains("flotilla.v1.Queue/Pull"), "{}", receive.message());
     assert_eq!(status::comes_later("x", "").code(), Code::Unimplemented);
     dev.node.stop().await;
 }

@@ -10,6 +10,7 @@ use flotilla_proto::peer::v1::peer_client::PeerClient;
 use flotilla_raft::{Lane, PeerState};
 use flotilla_types::NodeId;
 use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -24,6 +25,12 @@ pub(super) struct Link {
     peer: NodeId,
     endpoint: Mutex<String>,
     lanes: [Arc<Queue>; 2],
+    /// Where the peer's hello was accepted last; only there a refused connection says that it is gone.
+    greeted: Mutex<Option<String>>,
+    /// The last try to connect there was refused: nobody listens.
+    refused: AtomicBool,
+    /// Streams that the peer has open to this node. While there is one, it lives.
+    arrived: AtomicUsize,
     /// What was reported last, so that each change is reported once and in order.
     reported: Mutex<PeerState>,
     /// For forwarded calls; connects when first used.
@@ -39,6 +46,9 @@ impl Link {
             peer,
             endpoint: Mutex::new(endpoint.to_owned()),
             lanes: [queue(), queue()],
+            greeted: Mutex::default(),
+            refused: AtomicBool::new(false),
+            arrived: AtomicUsize::new(0),
             reported: Mutex::new(PeerState::Down),
             calls: Mutex::default(),
             tasks: Mutex::default(),
@@ -77,9 +87,31 @@ impl Link {
         &self.lanes[lane as usize]
     }
 
-    /// Up while both lanes stand.
+    /// Up while both lanes stand; refused while none does, neither way, and nobody listens.
     pub(super) fn state(&self) -> PeerState {
-        if self.lanes.iter().all(|lane| lane.is_open()) { PeerState::Up } else { PeerState::Down }
+        let open = self.lanes.iter().filter(|lane| lane.is_open()).count();
+        let is_silent = open == 0 && self.arrived.load(Ordering::Acquire) == 0;
+        if open == self.lanes.len() {
+            PeerState::Up
+        } else if is_silent && self.refused.load(Ordering::Acquire) {
+            PeerState::Refused
+        } else {
+            PeerState::Down
+        }
+    }
+
+    /// The peer has opened a stream to this node. Keep what is returned for as long as it stands.
+    pub(super) fn arrive(self: &Arc<Self>, shared: &Arc<Shared>) -> Arrived {
+        self.arrived.fetch_add(1, Ordering::AcqRel);
+        self.report(shared);
+        Arrived { link: Arc::clone(self), shared: Arc::clone(shared) }
+    }
+
+    /// What the last try to connect to `address` came to.
+    fn tried(&self, shared: &Shared, address: &str, refused: bool) {
+        let is_gone = refused && self.greeted.lock().as_deref() == Some(address);
+        self.refused.store(is_gone, Ordering::Release);
+        self.report(shared);
     }
 
     /// Tells Raft, if the state is another one than it knows.
@@ -128,9 +160,14 @@ impl Link {
     }
 }
 
-/// Whether a call failed before it left: nobody listens there.
+/// Whether a call failed before it left.
 fn is_connect_error(status: &tonic::Status) -> bool {
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(status);
+    is_refused(status)
+}
+
+/// Whether nobody listens there.
+fn is_refused(error: &dyn std::error::Error) -> bool {
+    let mut cause = error.source();
     while let Some(error) = cause {
         if error
             .downcast_ref::<std::io::Error>()
@@ -203,7 +240,11 @@ impl Keeper {
         let address = link.endpoint.lock().clone();
         let queue = Arc::clone(link.lane(self.lane));
         let connect = async {
-            let channel = endpoint(&address, settings)?.connect().await.map_err(|error| full_text(&error))?;
+            let channel = endpoint(&address, settings)?.connect().await.map_err(|error| {
+                link.tried(&self.shared, &address, is_refused(&error));
+                full_text(&error)
+            })?;
+            link.tried(&self.shared, &address, false);
             let mut client = PeerClient::new(channel).max_encoding_message_size(PACKET_MAX_BYTES);
             let packets = self.packets(&queue, labels.clone());
             let mut receipts =
@@ -221,6 +262,7 @@ impl Keeper {
             .map_err(Some)?;
 
         let stands = Stands { link: &link, queue: &queue, shared: &self.shared };
+        *link.greeted.lock() = Some(address.clone());
         queue.open();
         self.shared.metrics.link_up.get_or_create(labels).set(1);
         tracing::info!(peer = %self.peer, lane = labels.lane, %address, "connected");
@@ -274,6 +316,19 @@ impl Drop for Stands<'_> {
     fn drop(&mut self) {
         self.queue.close();
         self.link.report(self.shared);
+    }
+}
+
+/// While it lives a stream from the peer stands.
+pub(super) struct Arrived {
+    link: Arc<Link>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Arrived {
+    fn drop(&mut self) {
+        self.link.arrived.fetch_sub(1, Ordering::AcqRel);
+        self.link.report(&self.shared);
     }
 }
 

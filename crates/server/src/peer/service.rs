@@ -17,12 +17,12 @@ use tonic::{Request, Response, Status, Streaming};
 /// Who carries out what another node passed on.
 pub trait Answer: Send + Sync + 'static {
     /// The answer's bytes belong to the broker, as the request's do.
-    fn answer(&self, from: NodeId, request: Bytes) -> BoxFuture<'_, Bytes>;
+    fn answer(self: Arc<Self>, from: NodeId, request: Bytes) -> BoxFuture<'static, Bytes>;
 }
 
 impl Answer for Broker {
-    fn answer(&self, from: NodeId, request: Bytes) -> BoxFuture<'_, Bytes> {
-        Box::pin(self.answer_forward(from, request))
+    fn answer(self: Arc<Self>, from: NodeId, request: Bytes) -> BoxFuture<'static, Bytes> {
+        Box::pin(async move { self.answer_forward(from, request).await })
     }
 }
 
@@ -94,13 +94,14 @@ impl Peer for PeerService {
         let greeting = wire::Receipt {
             hello: Some(shared.book.hello(from, hello.map_or(wire::Lane::Control, wire::Hello::lane))),
         };
+        let arrived = self.transport.arrive(from);
         // The answer's stream reads the packets: it is dropped with its connection, and nothing is left behind.
-        let receipts = futures::stream::unfold(Some((packets, Some(greeting))), move |state| {
+        let receipts = futures::stream::unfold(Some((packets, Some(greeting), arrived)), move |state| {
             let shared = Arc::clone(&shared);
             async move {
-                let (mut packets, greeting) = state?;
+                let (mut packets, greeting, arrived) = state?;
                 if let Some(greeting) = greeting {
-                    return Some((Ok(greeting), Some((packets, None))));
+                    return Some((Ok(greeting), Some((packets, None, arrived))));
                 }
                 loop {
                     match packets.message().await {
@@ -122,7 +123,7 @@ impl Peer for PeerService {
         let from = self.greet(request.hello.as_ref())?;
         let answer =
             self.answer.get().ok_or_else(|| Status::failed_precondition("this node is still starting"))?;
-        let response = answer.answer(from, request.request).await;
+        let response = Arc::clone(answer).answer(from, request.request).await;
         Ok(Response::new(wire::ForwardResponse { response }))
     }
 }

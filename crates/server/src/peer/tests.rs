@@ -34,7 +34,7 @@ impl Inbound for Ear {
 struct Echo;
 
 impl Answer for Echo {
-    fn answer(&self, from: NodeId, request: Bytes) -> BoxFuture<'_, Bytes> {
+    fn answer(self: Arc<Self>, from: NodeId, request: Bytes) -> BoxFuture<'static, Bytes> {
         let text = format!("{from}: {}", String::from_utf8_lossy(&request));
         Box::pin(async move { Bytes::from(text) })
     }
@@ -171,7 +171,7 @@ async fn a_lost_peer_is_reported_and_found_again() {
 
     phases.reach(Phase::Closing);
     served.await.unwrap();
-    until("down", || one.transport.state(TWO) == PeerState::Down).await;
+    until("gone", || one.transport.state(TWO) == PeerState::Refused).await;
     for lane in [Lane::Control, Lane::Data] {
         // One lane may be lost a moment before the other.
         while one.transport.send(TWO, frame(1, lane, 10)).await.is_ok() {
@@ -188,7 +188,33 @@ async fn a_lost_peer_is_reported_and_found_again() {
     until("arrived", || two.ear.frames.lock().len() == 1).await;
     assert_eq!(two.ear.frames.lock()[0].1.call, 2, "what was sent while it was away is forgotten");
     let states: Vec<PeerState> = one.ear.states.lock().iter().map(|(_, state)| *state).collect();
-    assert_eq!(states, [PeerState::Up, PeerState::Down, PeerState::Up]);
+    let states: Vec<PeerState> = states.into_iter().filter(|state| *state != PeerState::Down).collect();
+    assert_eq!(states, [PeerState::Up, PeerState::Refused, PeerState::Up], "gone is said once");
+}
+
+/// Refused on one side only, as behind a wall: the other's own streams show that it lives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_still_sends_is_not_gone_though_it_refuses_connections() {
+    let (one, two) = (end(1), end(2));
+    let (one_listener, one_at) = listen("127.0.0.1:0").await;
+    let (two_listener, two_at) = listen("127.0.0.1:0").await;
+    one.transport.learn(TWO, &two_at.to_string());
+    two.transport.learn(NodeId(1), &one_at.to_string());
+    one.start();
+    two.start();
+    let _serving = one.serve(one_listener);
+    let (phases, served) = two.serve(two_listener);
+    until("up", || {
+        one.transport.state(TWO) == PeerState::Up && two.transport.state(NodeId(1)) == PeerState::Up
+    })
+    .await;
+    phases.reach(Phase::Closing);
+    served.await.unwrap();
+    until("down", || one.transport.state(TWO) == PeerState::Down).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(one.transport.state(TWO), PeerState::Down);
+    two.transport.stop();
+    until("gone", || one.transport.state(TWO) == PeerState::Refused).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

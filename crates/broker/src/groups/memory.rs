@@ -1,0 +1,345 @@
+//! What the leader of coordinators remembers besides the replicated state: who was heard of when, what each
+//! member was told last, whom to wake, and all deadlines.
+//!
+//! None of it is replicated. A new leader begins with nothing and gives every member a full session. Whatever is
+//! here belongs to a term of leadership; with the term it goes, and who waits for it is woken.
+
+use super::timers::Timers;
+use flotilla_machine::groups::{Change, Outcome};
+use flotilla_types::{GroupId, LogIndex, MemberId, Monotonic, ShardId, Term, TimestampMs};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Changes that may wait to be told of; more are dropped, oldest first, and counted.
+const CHANGES_MAX: usize = 16 * 1024;
+
+/// A member of a group that a led coordinator keeps.
+pub(crate) type Place = (ShardId, GroupId, MemberId);
+
+/// What a deadline is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// The member must be heard of.
+    Session(Place),
+    /// The member must have given partitions up.
+    Revocation(Place),
+}
+
+impl Timer {
+    pub const fn place(&self) -> &Place {
+        match self {
+            Self::Session(place) | Self::Revocation(place) => place,
+        }
+    }
+}
+
+/// The memory of all coordinators that this node leads.
+#[derive(Debug, Default)]
+pub(crate) struct Memory(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    led: BTreeMap<ShardId, Led>,
+    timers: Timers<Timer>,
+    /// Members whose assignment changed and that were not looked at since.
+    revised: BTreeSet<Place>,
+    changes: VecDeque<Changed>,
+    dropped: u64,
+}
+
+/// A coordinator in a term of this node's leadership.
+#[derive(Debug)]
+struct Led {
+    term: Term,
+    members: BTreeMap<(GroupId, MemberId), Seen>,
+}
+
+/// A change that this leader saw applied.
+#[derive(Clone, Debug)]
+pub(crate) struct Changed {
+    pub shard: ShardId,
+    pub change: Change,
+    pub at: Monotonic,
+    pub wall: TimestampMs,
+}
+
+/// A member as its coordinator's leader sees it.
+#[derive(Debug)]
+struct Seen {
+    /// Changes whenever its heartbeats must be looked at again.
+    news: watch::Sender<u64>,
+    /// The revision of its assignment that it was answered last.
+    told: Option<LogIndex>,
+    heard: Option<(Monotonic, TimestampMs)>,
+    peer: String,
+    /// Heartbeats of it that are held.
+    held: u32,
+    /// Its last heartbeat was given up by the caller before it was answered.
+    broken_off: bool,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            news: watch::Sender::new(0),
+            told: None,
+            heard: None,
+            peer: String::new(),
+            held: 0,
+            broken_off: false,
+        }
+    }
+}
+
+/// When a member was heard of last, and from where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Heard {
+    pub at: Option<TimestampMs>,
+    pub peer: String,
+}
+
+impl Memory {
+    /// Whether this term of leadership is known here.
+    pub fn knows(&self, shard: ShardId, term: Term) -> bool {
+        self.0.lock().led.get(&shard).is_some_and(|led| led.term == term)
+    }
+
+    /// A term of leadership begins: from now on changes are noted.
+    pub fn begin(&self, shard: ShardId, term: Term) {
+        let mut state = self.0.lock();
+        state.forget(shard);
+        state.led.insert(shard, Led { term, members: BTreeMap::new() });
+    }
+
+    /// Leadership is over: whoever waits is woken by the end of his news.
+    pub fn end(&self, shard: ShardId) {
+        self.0.lock().forget(shard);
+    }
+
+    /// Whether a coordinator is led here, as far as was noted.
+    pub fn is_led(&self, shard: ShardId) -> bool {
+        self.0.lock().led.contains_key(&shard)
+    }
+
+    /// The coordinators that are led here, as far as was noted.
+    pub fn led(&self) -> Vec<ShardId> {
+        self.0.lock().led.keys().copied().collect()
+    }
+
+    /// Sets a deadline where there is none; answers whether it is the earliest now. Only for led coordinators.
+    pub fn arm_if_absent(&self, timer: Timer, at: Monotonic) -> bool {
+        let mut state = self.0.lock();
+        state.led.contains_key(&timer.place().0) && state.timers.set_if_absent(timer, at)
+    }
+
+    /// Forgets a deadline.
+    pub fn disarm(&self, timer: &Timer) {
+        self.0.lock().timers.clear(timer);
+    }
+
+    /// Whether a deadline is set.
+    pub fn is_armed(&self, timer: &Timer) -> bool {
+        self.0.lock().timers.at(timer).is_some()
+    }
+
+    /// A member that was there before this term: it may come any moment.
+    pub fn expect(&self, place: &Place) {
+        let mut state = self.0.lock();
+        if let Some(led) = state.led.get_mut(&place.0) {
+            led.members.entry((place.1.clone(), place.2.clone())).or_default();
+        }
+    }
+
+    /// When something is due.
+    pub fn next_due(&self) -> Option<Monotonic> {
+        self.0.lock().timers.next()
+    }
+
+    /// Takes what is due.
+    pub fn due(&self, now: Monotonic) -> Vec<Timer> {
+        self.0.lock().timers.due(now)
+    }
+
+    /// A sign of life: the session counts from here. Answers whether its end is the earliest deadline now.
+    pub fn heard(
+        &self,
+        place: &Place,
+        peer: &str,
+        (at, wall): (Monotonic, TimestampMs),
+        session: Duration,
+    ) -> bool {
+        let mut state = self.0.lock();
+        let Some(led) = state.led.get_mut(&place.0) else { return false };
+        let seen = led.members.entry((place.1.clone(), place.2.clone())).or_default();
+        seen.heard = Some((at, wall));
+        seen.broken_off = false;
+        if seen.peer != peer {
+            peer.clone_into(&mut seen.peer);
+        }
+        state.timers.set(Timer::Session(place.clone()), at.plus(session))
+    }
+
+    /// The member is out: nothing of it is remembered, and its heartbeats are answered.
+    pub fn forget(&self, place: &Place) {
+        let mut state = self.0.lock();
+        state.timers.clear(&Timer::Session(place.clone()));
+        state.timers.clear(&Timer::Revocation(place.clone()));
+        if let Some(led) = state.led.get_mut(&place.0) {
+            led.members.remove(&(place.1.clone(), place.2.clone()));
+        }
+    }
+
+    /// What the member was told last.
+    pub fn told(&self, place: &Place) -> Option<LogIndex> {
+        self.with(place, |seen| seen.told).flatten()
+    }
+
+    /// The member is answered this revision.
+    pub fn tell(&self, place: &Place, revision: LogIndex) {
+        self.with(place, |seen| seen.told = Some(revision));
+    }
+
+    /// For a heartbeat that is to be held. `None` = the coordinator is not led here any more, or the member is
+    /// out.
+    pub fn hold(&self, place: &Place) -> Option<watch::Receiver<u64>> {
+        self.with(place, |seen| {
+            seen.held += 1;
+            seen.news.subscribe()
+        })
+    }
+
+    /// The held heartbeat is over: answered, or given up by its caller.
+    pub fn release(&self, place: &Place, answered: bool) {
+        self.with(place, |seen| {
+            seen.held = seen.held.saturating_sub(1);
+            seen.broken_off = !answered && seen.held == 0;
+        });
+    }
+
+    /// Whether nobody speaks for the member: no heartbeat is held, and the last one broke off or is longer ago
+    /// than `silence`.
+    pub fn is_gone(&self, place: &Place, now: Monotonic, silence: Duration) -> bool {
+        self.with(place, |seen| {
+            seen.held == 0 && (seen.broken_off || seen.heard.is_some_and(|(at, _)| now.since(at) > silence))
+        })
+        // Not heard of since this node leads: it may be about to come.
+        .unwrap_or(false)
+    }
+
+    /// When a member was heard of, and from where.
+    pub fn last_heard(&self, place: &Place) -> Heard {
+        let heard = |seen: &mut Seen| Heard { at: seen.heard.map(|(_, wall)| wall), peer: seen.peer.clone() };
+        self.with(place, heard).unwrap_or_default()
+    }
+
+    fn with<T>(&self, place: &Place, act: impl FnOnce(&mut Seen) -> T) -> Option<T> {
+        let mut state = self.0.lock();
+        let led = state.led.get_mut(&place.0)?;
+        led.members.get_mut(&(place.1.clone(), place.2.clone())).map(act)
+    }
+
+    /// A command was applied. Wakes whom it concerns and keeps what others want to hear of.
+    pub fn applied(&self, shard: ShardId, outcome: &Outcome, at: Monotonic, wall: TimestampMs) -> bool {
+        if outcome.changes.is_empty() {
+            return false;
+        }
+        let mut state = self.0.lock();
+        let state = &mut *state;
+        let Some(led) = state.led.get_mut(&shard) else { return false };
+        for change in &outcome.changes {
+            for member in change.revised.iter().chain(&change.removed) {
+                let place = (change.group.clone(), member.clone());
+                if let Some(seen) = led.members.get(&place) {
+                    seen.news.send_modify(|number| *number += 1);
+                }
+                state.revised.insert((shard, place.0, place.1));
+            }
+            if state.changes.len() == CHANGES_MAX {
+                state.changes.pop_front();
+                state.dropped += 1;
+            }
+            state.changes.push_back(Changed { shard, change: change.clone(), at, wall });
+        }
+        true
+    }
+
+    /// Takes the members whose assignment changed since the last time.
+    pub fn take_revised(&self) -> BTreeSet<Place> {
+        std::mem::take(&mut self.0.lock().revised)
+    }
+
+    /// Takes the changes, and how many were lost.
+    pub fn take_changes(&self) -> (VecDeque<Changed>, u64) {
+        let mut state = self.0.lock();
+        (std::mem::take(&mut state.changes), std::mem::take(&mut state.dropped))
+    }
+}
+
+impl State {
+    fn forget(&mut self, shard: ShardId) {
+        if self.led.remove(&shard).is_some() {
+            self.timers.retain(|timer| timer.place().0 != shard);
+            self.revised.retain(|place| place.0 != shard);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARD: ShardId = ShardId(3);
+    const SESSION: Duration = Duration::from_secs(45);
+
+    fn place(member: &str) -> Place {
+        (SHARD, GroupId::new("g").unwrap(), MemberId::new(member).unwrap())
+    }
+
+    fn at(seconds: u64) -> (Monotonic, TimestampMs) {
+        (Monotonic(Duration::from_secs(seconds)), seconds as i64 * 1000)
+    }
+
+    #[test]
+    fn a_session_counts_from_the_last_sign_of_life() {
+        let memory = Memory::default();
+        assert!(!memory.heard(&place("a"), "", at(0), SESSION), "not led here: nothing is remembered");
+        memory.begin(SHARD, Term(1));
+        assert!(memory.heard(&place("a"), "", at(0), SESSION));
+        memory.heard(&place("a"), "", at(10), SESSION);
+        assert_eq!(memory.due(at(54).0), []);
+        assert_eq!(memory.due(at(55).0), [Timer::Session(place("a"))]);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_term_wakes_who_waits_and_forgets_all() {
+        let memory = Memory::default();
+        memory.begin(SHARD, Term(1));
+        memory.heard(&place("a"), "", at(0), SESSION);
+        memory.tell(&place("a"), LogIndex(7));
+        let mut news = memory.hold(&place("a")).unwrap();
+        memory.begin(SHARD, Term(2));
+        assert!(news.changed().await.is_err());
+        assert!(!memory.knows(SHARD, Term(1)) && memory.knows(SHARD, Term(2)));
+        assert_eq!((memory.told(&place("a")), memory.next_due()), (None, None));
+        memory.end(SHARD);
+        assert!(memory.led().is_empty());
+    }
+
+    #[test]
+    fn who_broke_off_or_is_silent_without_being_held_is_gone() {
+        let memory = Memory::default();
+        memory.begin(SHARD, Term(1));
+        let gone = |seconds| memory.is_gone(&place("a"), at(seconds).0, Duration::from_secs(5));
+        assert!(!gone(99), "never heard of in this term");
+        memory.heard(&place("a"), "", at(0), SESSION);
+        assert!(!gone(4) && gone(6));
+        let _news = memory.hold(&place("a")).unwrap();
+        assert!(!gone(6), "a heartbeat is held");
+        memory.release(&place("a"), false);
+        assert!(gone(1), "its connection broke");
+        memory.heard(&place("a"), "", at(2), SESSION);
+        assert!(!gone(3));
+    }
+}
