@@ -1,11 +1,12 @@
 //! Consumer groups: any node takes a call and passes it to the leader of the group's coordinator, who decides by
 //! replicated rules and keeps the time.
 //!
-//! Start with [`request`] (what is asked), then `coordinate` (from a group's name to who decides), `heartbeat`
-//! (members) and `memory` (what a leader remembers of them). `watch` is the one task behind all groups of a node:
+//! Start with [`request`] (what is asked), then `coordinate` (from a group's name to who decides), `lead` (what that
+//! node does), `heartbeat` (members) and `memory` (what a leader remembers of them). `watch` is the one task behind all groups of a node:
 //! it ends sessions, tells of rebalances and shows topics to coordinators. A group in which nothing happens costs
 //! an entry in a set of deadlines.
 
+mod call;
 mod commit;
 mod coordinate;
 mod delete;
@@ -15,6 +16,7 @@ mod error;
 mod explain;
 mod heartbeat;
 mod housekeeping;
+mod lead;
 mod list;
 mod memory;
 mod offsets;
@@ -24,6 +26,7 @@ mod request;
 mod seek;
 mod sight;
 mod timers;
+mod update;
 mod watch;
 
 pub use error::Error;
@@ -31,10 +34,10 @@ pub use explain::cause;
 pub use request::{
     Assigned, Assignment, CommitOffsets, FetchOffsets, FetchedOffsets, Finding, Group, GroupPage, GroupState,
     Heartbeat, HeartbeatAnswer, Leave, ListGroups, Member, MemberState, Move, OffsetCommit, PartitionFailure,
-    Position, Seek, SeekTo, Seeked, Subscription,
+    Position, Seek, SeekTo, Seeked, Subscription, UpdateGroup,
 };
 
-pub(crate) use coordinate::{Answer, Call};
+pub(crate) use call::{Answer, Call};
 pub(crate) use ends::{End, Want};
 
 use ends::Watermarks;

@@ -5,9 +5,10 @@ use crate::context::Context;
 use crate::disk::DiskState;
 use crate::partitions::PartitionState;
 use crate::reports::NodeReport;
+use crate::routes::PartitionRoute;
 use flotilla_types::bytesize::ByteSize;
-use flotilla_types::{NodeId, PartitionId, TopicName};
-use std::collections::BTreeMap;
+use flotilla_types::{NodeId, PartitionId, ShardId, TopicName};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -23,7 +24,7 @@ pub enum Status {
 /// One check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {
-    /// `nodes`, `controller`, `leaders`, `under_replicated`, `disk`, `fsync_latency`, `raft_backlog`,
+    /// `nodes`, `controller`, `coordinators`, `leaders`, `under_replicated`, `disk`, `fsync_latency`, `raft_backlog`,
     /// `broken_shards`, `orphans`, `quarantine`.
     pub name: &'static str,
     /// How well.
@@ -73,6 +74,7 @@ impl Broker {
         Health::of(vec![
             self.check_nodes(&reports),
             self.check_controller(),
+            self.check_coordinators(&reports),
             check_leaders(&states),
             check_replicas(&states),
             check_disks(&reports),
@@ -110,6 +112,53 @@ impl Broker {
                 "nobody leads it: topics cannot be made or changed, records flow".to_owned(),
             ),
         }
+    }
+
+    fn check_coordinators(&self, reports: &BTreeMap<NodeId, NodeReport>) -> Check {
+        let led = |shard: ShardId| reports.values().any(|r| r.led.iter().any(|led| led.shard == shard.get()));
+        match self.coordinators_without(|placed| led(placed.shard)) {
+            Some((status, why)) => check("coordinators", status, why),
+            None => {
+                let count = self.routes().coordinators.len();
+                check("coordinators", Status::Healthy, format!("each of {count} has a leader"))
+            }
+        }
+    }
+
+    /// What is wrong with coordinators, as far as this node knows by itself: groups that cannot be used. `None` =
+    /// nothing.
+    pub fn groups_away(&self) -> Option<String> {
+        let led = |placed: &PartitionRoute| placed.leader.is_some_and(|(node, _)| self.is_online(node));
+        self.coordinators_without(led).map(|(_, why)| why)
+    }
+
+    fn coordinators_without(&self, led: impl Fn(&PartitionRoute) -> bool) -> Option<(Status, String)> {
+        let routes = self.routes();
+        if routes.coordinators.is_empty() {
+            let why =
+                "not placed yet: groups can be used once the controller has a leader and knows its nodes";
+            return Some((Status::Degraded, why.to_owned()));
+        }
+        let away: Vec<&PartitionRoute> = routes.coordinators.iter().filter(|placed| !led(placed)).collect();
+        if away.is_empty() {
+            return None;
+        }
+        let shards: Vec<String> = away.iter().map(|placed| placed.shard.to_string()).collect();
+        let silent: BTreeSet<NodeId> =
+            away.iter().flat_map(|placed| placed.replicas.iter().copied()).collect();
+        let silent: Vec<String> =
+            silent.into_iter().filter(|node| !self.is_online(*node)).map(|node| node.to_string()).collect();
+        let advice = match silent.is_empty() {
+            true => "a majority of their nodes is there: wait for an election, then look at broken_shards"
+                .to_owned(),
+            false => format!("start the nodes that carry them and do not answer: {}", silent.join(", ")),
+        };
+        let (away, all, shards) = (away.len(), routes.coordinators.len(), shards.join(", "));
+        let why = format!(
+            "{away} of {all} have no leader that can be reached (shards {shards}): members of their groups go on reading, \
+             but nobody joins, and offsets are not stored; {advice}"
+        );
+        Some((Status::Unhealthy, why))
     }
 }
 

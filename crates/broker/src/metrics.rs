@@ -46,7 +46,14 @@ pub struct CauseLabel {
     pub cause: &'static str,
 }
 
-/// Label of the largest lags.
+/// Label of the states of groups.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StateLabel {
+    /// `empty`, `reconciling` or `stable`.
+    pub state: &'static str,
+}
+
+/// Label of what is shown of single groups.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct GroupLabel {
     /// The group's name.
@@ -100,7 +107,7 @@ pub struct Inner {
     pub leaders_moved: Counter,
     pub forwarded: Counter,
     pub admin_errors: Family<ReasonLabel, Counter>,
-    pub groups: Gauge,
+    pub groups: Family<StateLabel, Gauge>,
     pub group_members: Gauge,
     pub group_changes: Family<CauseLabel, Counter>,
     pub group_rebalance_seconds: Histogram,
@@ -110,6 +117,8 @@ pub struct Inner {
     pub group_errors: Family<ReasonLabel, Counter>,
     pub group_events_dropped: Counter,
     pub group_lag: Family<GroupLabel, Gauge>,
+    pub group_epoch: Family<GroupLabel, Gauge>,
+    pub group_size: Family<GroupLabel, Gauge>,
     pub events_dropped: Counter,
 }
 
@@ -151,7 +160,7 @@ impl Default for Metrics {
             leaders_moved: Counter::default(),
             forwarded: Counter::default(),
             admin_errors: Family::default(),
-            groups: Gauge::default(),
+            groups: Family::default(),
             group_members: Gauge::default(),
             group_changes: Family::default(),
             group_rebalance_seconds: seconds(),
@@ -161,6 +170,8 @@ impl Default for Metrics {
             group_errors: Family::default(),
             group_events_dropped: Counter::default(),
             group_lag: Family::default(),
+            group_epoch: Family::default(),
+            group_size: Family::default(),
             events_dropped: Counter::default(),
         }))
     }
@@ -275,7 +286,7 @@ impl Metrics {
     }
 
     fn register_groups(&self, r: &mut Registry) {
-        r.register("flotilla_groups", "Groups that this node coordinates", self.groups.clone());
+        r.register("flotilla_groups", "Groups that this node coordinates, by state", self.groups.clone());
         r.register("flotilla_group_members", "Members of these groups", self.group_members.clone());
         r.register(
             "flotilla_group_changes",
@@ -314,6 +325,12 @@ impl Metrics {
             "Records not consumed, of the groups coordinated here with the largest lag",
             self.group_lag.clone(),
         );
+        r.register(
+            "flotilla_group_epoch",
+            "Epoch of a group: rises with its members, subscriptions, topics and seeks; shown where lag is",
+            self.group_epoch.clone(),
+        );
+        r.register("flotilla_group_size", "Members of a group; shown where lag is", self.group_size.clone());
         r.register(
             "flotilla_events_dropped",
             "Events that a watcher did not take in time",

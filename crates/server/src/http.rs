@@ -23,6 +23,8 @@ pub struct Pages {
 pub enum Readiness {
     /// They may.
     Ready,
+    /// They may, and yet something is wrong that no other node does better: one line what.
+    ReadyBut(String),
     /// They may not: one line why.
     Not(String),
 }
@@ -74,6 +76,7 @@ pub async fn serve(listener: TcpListener, pages: Pages, phases: Phases) {
 async fn readyz(State(pages): State<Pages>) -> impl IntoResponse {
     match pages.readiness() {
         Readiness::Ready => (StatusCode::OK, "ready\n".to_owned()),
+        Readiness::ReadyBut(what) => (StatusCode::OK, format!("ready, but {what}\n")),
         Readiness::Not(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }
 }

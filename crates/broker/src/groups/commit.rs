@@ -3,8 +3,8 @@
 //! Where a log ends is known to its leader only, and applying a command reads its own shard only. So it is asked
 //! here: a commit beyond the end would skip records that nobody has written yet.
 
-use super::coordinate::{Answer, Call};
 use super::ends::Want;
+use super::{Answer, Call};
 use super::{CommitOffsets, Error, OffsetCommit, PartitionFailure};
 use crate::broker::Broker;
 use crate::context::Context;

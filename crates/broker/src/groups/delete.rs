@@ -1,7 +1,7 @@
 //! A group goes, with its offsets.
 
 use super::Error;
-use super::coordinate::{Answer, Call};
+use super::{Answer, Call};
 use crate::broker::Broker;
 use crate::context::Context;
 use flotilla_machine::groups::Command;

@@ -1,7 +1,8 @@
 //! A group as people see it: its members, and how far it is in each partition.
 
-use super::coordinate::{Answer, Call, look};
 use super::ends::{End, Want};
+use super::lead::look;
+use super::{Answer, Call};
 use super::{Error, Group, GroupState, Member, MemberState, Position};
 use crate::broker::Broker;
 use crate::context::Context;
@@ -21,6 +22,13 @@ pub(super) struct Stand {
     pub leader: Option<NodeId>,
     pub committed: Option<u64>,
     pub owner: Option<MemberId>,
+}
+
+/// Whether it is worth a look at the disk, how long records have waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timed {
+    Yes,
+    No,
 }
 
 impl Broker {
@@ -44,7 +52,8 @@ impl Broker {
                 .iter()
                 .map(|(name, member)| self.member(groups, group, name, member))
                 .collect();
-            Some((self.summary(groups, id, group), members, stands(groups, group, &routes)))
+            let stands = stands(groups, group, (&routes, &by_id(&routes)));
+            Some((self.summary(groups, id, group), members, stands))
         })?;
         let (mut group, mut members, stands) = looked.ok_or_else(|| Error::NotFound(id.clone()))?;
         for member in &mut members {
@@ -54,7 +63,7 @@ impl Broker {
                 member.peer = heard.peer;
             }
         }
-        group.positions = self.positions(stands).await;
+        group.positions = self.positions(stands, Timed::Yes).await;
         group.lag = total(group.positions.iter().map(|position| position.lag));
         group.members = members;
         Ok(group)
@@ -73,6 +82,7 @@ impl Broker {
             positions: Vec::new(),
             lag: None,
             topics: subscribed(groups, group).into_iter().collect(),
+            paused_until: group.paused_until(),
         }
     }
 
@@ -115,11 +125,13 @@ impl Broker {
     }
 
     /// How far a group is, with what the partitions' leaders say.
-    pub(super) async fn positions(&self, stands: Vec<Stand>) -> Vec<Position> {
-        let asked = stands.iter().map(|stand| {
+    pub(super) async fn positions(&self, stands: Vec<Stand>, timed: Timed) -> Vec<Position> {
+        let want = |stand: &Stand| match timed {
             // Without a commit, the first record there is would be the next.
-            (stand.shard, stand.leader, Want::TimeOf(stand.committed.unwrap_or(0)))
-        });
+            Timed::Yes => Want::TimeOf(stand.committed.unwrap_or(0)),
+            Timed::No => Want::Ends,
+        };
+        let asked = stands.iter().map(|stand| (stand.shard, stand.leader, want(stand)));
         let ends = self.ends(asked.collect()).await;
         let now = self.clock.wall();
         stands.into_iter().map(|stand| position(&stand, ends.get(&stand.shard), now)).collect()
@@ -145,17 +157,26 @@ fn position(stand: &Stand, end: Option<&End>, now: TimestampMs) -> Position {
     }
 }
 
+/// Topics by their ids.
+pub(super) type ById<'a> = BTreeMap<TopicId, &'a TopicName>;
+
+pub(super) fn by_id(routes: &Routes) -> ById<'_> {
+    routes.topics.values().map(|topic| (topic.id, &topic.name)).collect()
+}
+
 /// Everything a group has to do with: what its members subscribe to, and what it has offsets of.
-pub(super) fn stands(groups: &Rules, group: &rules::Group, routes: &Routes) -> Vec<Stand> {
+pub(super) fn stands(
+    groups: &Rules,
+    group: &rules::Group,
+    (routes, ids): (&Routes, &ById<'_>),
+) -> Vec<Stand> {
     let topics = subscribed(groups, group);
     let mut places: BTreeSet<(&TopicName, PartitionId)> = BTreeSet::new();
-    let by_id: BTreeMap<TopicId, &TopicName> =
-        routes.topics.values().map(|topic| (topic.id, &topic.name)).collect();
     for route in topics.iter().filter_map(|topic| routes.topics.get(topic)) {
         places.extend((0..route.partitions.len() as u32).map(|n| (&route.name, PartitionId(n))));
     }
     for (topic, partition) in group.offsets().keys() {
-        places.extend(by_id.get(topic).map(|name| (*name, *partition)));
+        places.extend(ids.get(topic).map(|name| (*name, *partition)));
     }
     let stand = |(topic, partition): (&TopicName, PartitionId)| {
         let route = routes.topics.get(topic)?;

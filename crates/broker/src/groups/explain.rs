@@ -1,7 +1,8 @@
 //! Why a group does not advance: what stands between each of its partitions and a member that reads it.
 
-use super::coordinate::{Answer, Call, look};
-use super::describe::{stands, subscribed, wanted};
+use super::describe::{Timed, by_id, stands, subscribed, wanted};
+use super::lead::look;
+use super::{Answer, Call};
 use super::{Error, Finding};
 use crate::broker::Broker;
 use crate::context::Context;
@@ -79,7 +80,8 @@ impl Broker {
                     }
                 }
             }
-            for stand in stands(groups, group, &routes) {
+            let stands = stands(groups, group, (&routes, &by_id(&routes)));
+            for stand in &stands {
                 let at = Some((&stand.topic, stand.partition));
                 let leader = stand.leader.filter(|leader| self.is_online(*leader));
                 if leader.is_none() {
@@ -122,10 +124,10 @@ impl Broker {
                         .insert((stand.topic.clone(), stand.partition), (owner.clone(), committed_at));
                 }
             }
-            Some((looked, stands(groups, group, &routes)))
+            Some((looked, stands))
         })?;
         let (Looked { mut findings, owned }, stands) = looked.ok_or_else(|| Error::NotFound(id.clone()))?;
-        for position in self.positions(stands).await {
+        for position in self.positions(stands, Timed::Yes).await {
             let key = (position.topic.clone(), position.partition);
             let Some((owner, committed_at)) = owned.get(&key) else { continue };
             let waits = position.time_lag.map_or(0, |lag| lag.as_millis() as i64);

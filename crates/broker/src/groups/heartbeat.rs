@@ -5,35 +5,26 @@
 //! than this leader, and a leader that was deposed without knowing it can only tell old news: what members commit
 //! is checked by the log.
 
-use super::coordinate::{Answer, Call, look};
-use super::memory::{Memory, Place, Timer};
-use super::{Assigned, Assignment, Error, Heartbeat, HeartbeatAnswer, Leave, Room, Subscription};
+mod check;
+mod hold;
+mod step;
+
+use super::lead::look;
+use super::memory::{Place, Timer};
+use super::{Answer, Call};
+use super::{Assigned, Assignment, Error, Heartbeat, HeartbeatAnswer, Leave, Subscription};
 use crate::broker::Broker;
 use crate::context::Context;
-use flotilla_machine::groups::{
-    self as rules, Answer as Decided, Assignor, Command, Groups as Rules, Join, MemberState, Refusal,
-};
+use flotilla_machine::groups::{self as rules, Answer as Decided, Assignor, Command, Join, Refusal};
 use flotilla_raft::Shard;
-use flotilla_types::{GroupEpoch, PartitionId, TopicId, TopicName, limits};
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
-
-/// A member acknowledges at once, or learns what it is to own.
-#[derive(Debug)]
-enum Step {
-    /// It has given up what it was told to.
-    Acknowledge(Command),
-    /// It asked for everything, or has something else than it should.
-    Tell(rules::Assignment),
-    /// Nothing to say yet.
-    Hold,
-}
+use flotilla_types::GroupEpoch;
+use step::Step;
 
 impl Broker {
     /// One heartbeat of a member, by way of any node.
     pub async fn heartbeat(&self, context: &Context, heartbeat: Heartbeat) -> Result<HeartbeatAnswer, Error> {
         let group = heartbeat.group.clone();
-        let answer = match check(&heartbeat) {
+        let answer = match check::check(&heartbeat) {
             Ok(()) => self.ask_coordinator(context, &group, Call::Heartbeat(heartbeat)).await,
             Err(error) => Err(error),
         };
@@ -117,10 +108,6 @@ impl Broker {
         leave: Leave,
     ) -> Result<HeartbeatAnswer, Error> {
         let temporary = leave == Leave::Temporarily;
-        if temporary {
-            // It is expected back within a session from now.
-            self.is_heard(place, heartbeat);
-        }
         let command = Command::Leave {
             group: place.1.clone(),
             member: place.2.clone(),
@@ -131,7 +118,13 @@ impl Broker {
         match self.decide(&place.1, shard, command).await?.answer {
             // Whoever wants to be out and is out has what he wants.
             Ok(_) | Err(Refusal::MemberUnknown { .. } | Refusal::GroupUnknown { .. }) => {
-                if !temporary {
+                let stays = look(shard, |groups| {
+                    groups.get(&place.1).is_some_and(|group| group.members().contains_key(&place.2))
+                })?;
+                if stays {
+                    // It is expected back within a session from now.
+                    self.is_heard(place, heartbeat);
+                } else {
                     self.groups.memory.forget(place);
                 }
                 Ok(self.answer(GroupEpoch(0), None))
@@ -175,106 +168,6 @@ impl Broker {
         }
     }
 
-    /// What a member's words come to, against what it is to own.
-    fn step(&self, groups: &Rules, place: &Place, heartbeat: &Heartbeat) -> Step {
-        let Some((group, member)) =
-            groups.get(&place.1).and_then(|group| Some((group, group.members().get(&place.2)?)))
-        else {
-            return Step::Hold;
-        };
-        let Some(assignment) = groups.assignment(&place.1, &place.2) else { return Step::Hold };
-        let told = self.groups.memory.told(place) == Some(member.revision());
-        if let Some(owned) = &heartbeat.owned {
-            let owned = by_id(groups, owned);
-            let has = |topic: &TopicId, partition: &PartitionId| {
-                owned.get(topic).is_some_and(|partitions| partitions.contains(partition))
-            };
-            let revoking = || {
-                member
-                    .revoking()
-                    .iter()
-                    .flat_map(|(topic, partitions)| partitions.keys().map(move |p| (topic, p)))
-            };
-            let unrevoked = group.member_state(member) == MemberState::UnrevokedPartitions;
-            // Only what it was told to give up can be taken for given up.
-            if unrevoked && told && !revoking().all(|(topic, partition)| has(topic, partition)) {
-                return Step::Acknowledge(Command::Acknowledge {
-                    group: place.1.clone(),
-                    member: place.2.clone(),
-                    epoch: GroupEpoch(heartbeat.member_epoch),
-                    revision: member.revision(),
-                    owned,
-                    now: self.clock.wall(),
-                });
-            }
-            let keeps: BTreeSet<_> =
-                assignment.partitions.iter().map(|p| (p.topic_id, p.partition)).collect();
-            let goes: BTreeSet<_> = revoking().map(|(topic, partition)| (*topic, *partition)).collect();
-            let says = owned.iter().flat_map(|(topic, partitions)| partitions.iter().map(|p| (*topic, *p)));
-            let says: BTreeSet<_> = says.filter(|partition| !goes.contains(partition)).collect();
-            if says != keeps {
-                return Step::Tell(assignment);
-            }
-        }
-        // A full heartbeat follows a failure: the member may have missed an answer.
-        if !told || heartbeat.subscription.is_some() { Step::Tell(assignment) } else { Step::Hold }
-    }
-
-    /// Holds a heartbeat until there is news of the member's assignment, or the time is over.
-    async fn hold(
-        &self,
-        shard: &Shard,
-        place: &Place,
-        epoch: GroupEpoch,
-        arrived: flotilla_types::Monotonic,
-        wait: Duration,
-    ) -> Result<HeartbeatAnswer, Error> {
-        let most = self.config.groups.held_max;
-        let room = Room::take(&self.groups.held, most, &self.metrics.group_heartbeats_held);
-        let wait = if room.is_some() { wait } else { Duration::ZERO };
-        let Some(mut news) = self.groups.memory.hold(place) else { return Err(self.moved(&place.1)) };
-        let mut held = Held { memory: &self.groups.memory, place, answered: false };
-        let mut draining = self.draining.subscribe();
-        loop {
-            // Marked as seen before looking, so that nothing is missed in between.
-            news.borrow_and_update();
-            let looked: Result<_, Refusal> = look(shard, |groups| {
-                let (group, member) = groups.check(&place.1, &place.2, epoch)?;
-                let fresh = self.groups.memory.told(place) != Some(member.revision());
-                let now = group.member_epoch(member);
-                let assignment = if fresh { groups.assignment(&place.1, &place.2) } else { None };
-                Ok((assignment, now))
-            })?;
-            let left = wait.saturating_sub(self.clock.monotonic().since(arrived));
-            match looked {
-                Err(refusal) => {
-                    held.answered = true;
-                    return Err(Error::Rules(Box::new(refusal)));
-                }
-                Ok((Some(assignment), _)) => {
-                    held.answered = true;
-                    return Ok(self.tell(place, assignment));
-                }
-                Ok((None, now)) if left.is_zero() => {
-                    held.answered = true;
-                    return Ok(self.answer(now, None));
-                }
-                Ok((None, _)) => {}
-            }
-            let woken = tokio::select! {
-                changed = news.changed() => changed.is_ok(),
-                _ = draining.wait_for(|draining| *draining) => false,
-                () = tokio::time::sleep(left) => true,
-            };
-            if !woken {
-                // Leadership ended, or the member is out, or this node goes.
-                held.answered = true;
-                self.check_member(shard, place, epoch).await?;
-                return Err(self.moved(&place.1));
-            }
-        }
-    }
-
     /// A member that a command is about: what it is to own after it.
     async fn decided(
         &self,
@@ -307,10 +200,6 @@ impl Broker {
         if self.groups.memory.heard(place, &heartbeat.peer, now, session) {
             self.groups.nudge();
         }
-    }
-
-    fn moved(&self, group: &flotilla_types::GroupId) -> Error {
-        Error::Loading { group: group.clone(), why: "its leader has just changed".to_owned() }
     }
 
     /// The answer that brings an assignment, remembered as told.
@@ -354,56 +243,4 @@ impl Broker {
             client: wanted.client_id.clone(),
         })
     }
-}
-
-/// A member whose heartbeat is held. However that ends, it is not held any more; if it was not answered, its
-/// caller broke it off.
-struct Held<'a> {
-    memory: &'a Memory,
-    place: &'a Place,
-    answered: bool,
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.memory.release(self.place, self.answered);
-    }
-}
-
-/// What is refused without asking anybody.
-fn check(heartbeat: &Heartbeat) -> Result<(), Error> {
-    let Some(subscription) = &heartbeat.subscription else {
-        if heartbeat.member_epoch == 0 && heartbeat.leave.is_none() {
-            return Err(Error::invalid("subscription", "", "expected when joining"));
-        }
-        return Ok(());
-    };
-    let count = subscription.topics.len();
-    if count > limits::SUBSCRIPTION_MAX_TOPICS {
-        let expected = format!("expected at most {}", limits::SUBSCRIPTION_MAX_TOPICS);
-        return Err(Error::invalid("subscription.topics", &count.to_string(), expected));
-    }
-    if count == 0 && subscription.pattern.is_empty() {
-        return Err(Error::invalid("subscription.topics", "", "expected topics or a pattern"));
-    }
-    if !subscription.pattern.is_empty() {
-        super::pattern::Pattern::new(&subscription.pattern)
-            .map_err(|why| Error::invalid("subscription.topic_regex", &subscription.pattern, why))?;
-    }
-    if heartbeat.leave == Some(Leave::Temporarily) && heartbeat.instance.is_none() {
-        return Err(Error::invalid("leave", "LEAVE_TEMPORARILY", "expected an instance_id with it"));
-    }
-    Ok(())
-}
-
-/// What a member says it owns, by the topics' ids as the coordinator knows them. Topics it does not know are
-/// left out: nobody can own them.
-fn by_id(groups: &Rules, owned: &[(TopicName, PartitionId)]) -> BTreeMap<TopicId, BTreeSet<PartitionId>> {
-    let mut ids: BTreeMap<TopicId, BTreeSet<PartitionId>> = BTreeMap::new();
-    for (topic, partition) in owned {
-        if let Some(life) = groups.topics().get(topic).and_then(|known| known.life.as_ref()) {
-            ids.entry(life.id).or_default().insert(*partition);
-        }
-    }
-    ids
 }

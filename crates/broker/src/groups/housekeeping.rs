@@ -1,12 +1,13 @@
 //! What a coordinator's leader does now and then: it forgets offsets of groups that are long empty, and measures
 //! lag. Both look at memory only where there is nothing to do.
 
-use super::coordinate::look;
-use super::describe::{Stand, stands, total};
+use super::describe::{Stand, Timed, by_id, stands, total};
+use super::lead::look;
 use crate::broker::Broker;
-use crate::metrics::GroupLabel;
+use crate::metrics::{GroupLabel, StateLabel};
 use flotilla_machine::groups::{Answer, Command};
 use flotilla_types::GroupId;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ impl Broker {
     pub(crate) async fn keep_group_house(self: Arc<Self>) {
         for round in 1u64.. {
             tokio::time::sleep(EVERY).await;
+            self.warn_of_long_rebalances();
             self.measure_groups().await;
             if round.is_multiple_of(EXPIRY_ROUNDS) {
                 self.expire_offsets().await;
@@ -64,40 +66,57 @@ impl Broker {
     /// Counts groups and members, and how far the groups are behind.
     pub(super) async fn measure_groups(&self) {
         let routes = self.routes();
-        let (mut groups, mut members) = (0, 0);
-        let mut behind: Vec<(GroupId, Vec<Stand>)> = Vec::new();
+        let ids = by_id(&routes);
+        let mut members = 0;
+        let mut states = BTreeMap::from([("empty", 0), ("reconciling", 0), ("stable", 0)]);
+        let mut behind: Vec<Measured> = Vec::new();
         let mut partitions = 0;
         for id in self.groups.memory.led() {
             let Some(shard) = self.led_coordinator(id) else { continue };
             let _ = look(&shard, |rules| {
-                groups += rules.len() as i64;
                 for (name, group) in rules.iter() {
                     members += group.members().len() as i64;
+                    *states.entry(group.state().name()).or_default() += 1;
                     if group.offsets().is_empty() || partitions > LAG_PARTITIONS_MAX {
                         continue;
                     }
-                    let stands = stands(rules, group, &routes);
+                    let stands = stands(rules, group, (&routes, &ids));
                     partitions += stands.len();
-                    behind.push((name.clone(), stands));
+                    let (epoch, size) = (group.epoch().get(), group.members().len());
+                    behind.push(Measured { group: name.clone(), stands, epoch, size, lag: None });
                 }
             });
         }
-        self.metrics.groups.set(groups);
+        for (state, count) in states {
+            self.metrics.groups.get_or_create(&StateLabel { state }).set(count);
+        }
         self.metrics.group_members.set(members);
-        let all = behind.iter().flat_map(|(_, stands)| stands.clone()).collect();
-        let mut positions = self.positions(all).await.into_iter();
-        let mut lags: Vec<(u64, GroupId)> = behind
-            .into_iter()
-            .filter_map(|(group, stands)| {
-                let lag = total(positions.by_ref().take(stands.len()).map(|position| position.lag));
-                lag.map(|lag| (lag, group))
-            })
-            .collect();
-        lags.sort_unstable_by(|a, b| b.cmp(a));
-        self.metrics.group_lag.clear();
-        for (lag, group) in lags.into_iter().take(LAGS_SHOWN) {
+        let all = behind.iter().flat_map(|measured| measured.stands.clone()).collect();
+        let mut positions = self.positions(all, Timed::No).await.into_iter();
+        for measured in &mut behind {
+            let of_it = positions.by_ref().take(measured.stands.len());
+            measured.lag = total(of_it.map(|position| position.lag));
+        }
+        behind.sort_unstable_by(|a, b| (b.lag, &b.group).cmp(&(a.lag, &a.group)));
+        let metrics = &self.metrics;
+        for family in [&metrics.group_lag, &metrics.group_epoch, &metrics.group_size] {
+            family.clear();
+        }
+        for Measured { group, epoch, size, lag, .. } in behind.into_iter().take(LAGS_SHOWN) {
+            let Some(lag) = lag else { continue };
             let label = GroupLabel { group: group.into() };
-            self.metrics.group_lag.get_or_create(&label).set(lag as i64);
+            metrics.group_lag.get_or_create(&label).set(lag as i64);
+            metrics.group_epoch.get_or_create(&label).set(epoch as i64);
+            metrics.group_size.get_or_create(&label).set(size as i64);
         }
     }
+}
+
+/// What is shown of a group.
+struct Measured {
+    group: GroupId,
+    stands: Vec<Stand>,
+    epoch: u64,
+    size: usize,
+    lag: Option<u64>,
 }

@@ -1,7 +1,8 @@
 //! Groups by name, page by page, from all coordinators.
 
-use super::coordinate::{Answer, Call, look};
-use super::describe::{Stand, stands, total};
+use super::describe::{Stand, Timed, by_id, stands, total};
+use super::lead::look;
+use super::{Answer, Call};
 use super::{Error, Group, GroupPage, GroupState, ListGroups};
 use crate::broker::Broker;
 use crate::context::Context;
@@ -110,6 +111,7 @@ impl Broker {
         self.settled(&nobody, &shard).await?;
         let limit = limit.clamp(1, PAGE_MAX) as usize;
         let routes = self.routes();
+        let ids = by_id(&routes);
         // Lag is known to the partitions' leaders only: who passes everything else is asked about in one go.
         let most = if filter.lag_above.is_some() { usize::MAX } else { limit + 1 };
         let mut found: Vec<(Group, Vec<Stand>)> = look(&shard, |groups| {
@@ -130,13 +132,13 @@ impl Broker {
                 .take(most)
                 .map(|(group, rules)| {
                     let wanted = filter.lag_above.is_some();
-                    (group, if wanted { stands(groups, rules, &routes) } else { Vec::new() })
+                    (group, if wanted { stands(groups, rules, (&routes, &ids)) } else { Vec::new() })
                 })
                 .collect()
         })?;
         if let Some(above) = filter.lag_above {
             let all: Vec<Stand> = found.iter().flat_map(|(_, stands)| stands.clone()).collect();
-            let mut positions = self.positions(all).await.into_iter();
+            let mut positions = self.positions(all, Timed::No).await.into_iter();
             for (group, stands) in &mut found {
                 group.lag = total(positions.by_ref().take(stands.len()).map(|position| position.lag));
             }

@@ -1,7 +1,8 @@
 //! Stored offsets, read after everything that was committed before the call.
 
 use super::commit::find;
-use super::coordinate::{Answer, Call, look};
+use super::lead::look;
+use super::{Answer, Call};
 use super::{Error, FetchOffsets, FetchedOffsets, OffsetCommit, PartitionFailure};
 use crate::broker::Broker;
 use crate::context::Context;

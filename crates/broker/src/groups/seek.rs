@@ -2,9 +2,10 @@
 //! and then one command. A dry run stops before the command.
 
 use super::commit::find;
-use super::coordinate::{Answer, Call, look};
-use super::describe::{Stand, stands};
+use super::describe::{Stand, by_id, stands};
 use super::ends::{End, Want};
+use super::lead::look;
+use super::{Answer, Call};
 use super::{Error, FetchOffsets, Move, OffsetCommit, PartitionFailure, Seek, SeekTo, Seeked};
 use crate::broker::Broker;
 use crate::context::Context;
@@ -129,7 +130,9 @@ impl Broker {
                 group.and_then(|group| group.offset(topic, partition)).map(|found| found.offset.get())
             };
             if named.is_empty() {
-                return Some(group.map(|group| stands(groups, group, &routes)).unwrap_or_default());
+                return Some(
+                    group.map(|group| stands(groups, group, (&routes, &by_id(&routes)))).unwrap_or_default(),
+                );
             }
             let mut wanted = BTreeMap::new();
             for (topic, partition) in &named {

@@ -1,7 +1,7 @@
 //! What coordinators are told of topics: applying a command reads its own shard only, so the leader sends along
 //! what it sees, and proposes what it sees later.
 
-use super::coordinate::look;
+use super::lead::look;
 use super::pattern::Pattern;
 use super::{Error, Groups};
 use crate::broker::Broker;

@@ -1,10 +1,10 @@
 //! The task behind all groups of a node: takes coordinators over, ends sessions and revocations that are overdue,
 //! tells of changes. It sleeps until something changes or the first deadline comes.
 
-use super::coordinate::look;
+use super::lead::look;
 use super::memory::Timer;
 use crate::broker::Broker;
-use flotilla_machine::groups::{Answer, Command, Member, MemberState, Overdue};
+use flotilla_machine::groups::{Answer, Command, GroupState, Member, MemberState, Overdue};
 use flotilla_raft::Shard;
 use flotilla_types::{GroupEpoch, GroupId, MemberId, Term};
 use futures::stream::{self, StreamExt};
@@ -55,16 +55,21 @@ impl Broker {
         let session = now.plus(self.config.groups.session_timeout);
         let members = look(shard, |groups| {
             let mut members = Vec::new();
+            let mut unsettled = Vec::new();
             for (id, group) in groups.iter() {
+                if group.state() == GroupState::Reconciling {
+                    unsettled.push(id.clone());
+                }
                 for (name, member) in group.members() {
                     let unrevoked = group.member_state(member) == MemberState::UnrevokedPartitions;
                     let time = unrevoked.then(|| rebalance_timeout(member));
                     members.push(((shard.id(), id.clone(), name.clone()), time));
                 }
             }
-            members
+            (members, unsettled)
         });
-        let members = members.unwrap_or_default();
+        let (members, unsettled) = members.unwrap_or_default();
+        self.resume_rebalances(shard, unsettled);
         tracing::info!(shard = %shard.id(), %term, members = members.len(), "coordinates groups");
         for (place, unrevoked) in members {
             self.groups.memory.expect(&place);

@@ -2,8 +2,10 @@
 
 use super::{Routes, Source};
 use crate::broker::Broker;
+use crate::events::kind;
 use flotilla_raft::KnownLeaders;
-use flotilla_types::ShardId;
+use flotilla_types::{NodeId, ShardId, Term};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use std::time::Duration;
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// A burst of changes makes one table.
 const GAP: Duration = Duration::from_millis(5);
+
+type Leader = Option<(NodeId, Term)>;
 
 impl Broker {
     pub(crate) async fn keep_routes(self: Arc<Self>) {
@@ -54,6 +58,7 @@ impl Broker {
         if routes != *before {
             let intent_changed = routes.version != before.version;
             self.note_leaders(&routes);
+            self.tell_leaders(&before, &routes);
             self.publish(Arc::new(routes));
             if intent_changed {
                 self.intent_changed.notify_one();
@@ -75,6 +80,56 @@ impl Broker {
             }
         }
         leaders
+    }
+
+    /// An event for every shard that this node leads since the last table. Each node tells of its own, so that
+    /// the cluster tells once.
+    fn tell_leaders(&self, before: &Routes, now: &Routes) {
+        let tell =
+            |shard: ShardId, what: &str, (was, is): (Leader, Leader), mut more: Vec<(String, String)>| {
+                let Some((node, term)) = is.filter(|(node, _)| *node == self.info.id && was != is) else {
+                    return;
+                };
+                let mut attributes = vec![
+                    ("shard".to_owned(), shard.to_string()),
+                    ("leader".to_owned(), node.to_string()),
+                    ("term".to_owned(), term.to_string()),
+                ];
+                attributes.append(&mut more);
+                let mut message = format!("{what}: led by node {node} in term {term}");
+                if let Some((node, _)) = was.filter(|(was, _)| *was != node) {
+                    attributes.push(("previous".to_owned(), node.to_string()));
+                    let _ = write!(message, ", before by node {node}");
+                }
+                self.publish_event(self.clock.wall(), kind::LEADER_CHANGE, message, attributes);
+            };
+        let leaders = (before.controller, now.controller);
+        tell(ShardId::CONTROLLER, "controller", leaders, vec![("role".to_owned(), "controller".to_owned())]);
+        for (number, placed) in now.coordinators.iter().enumerate() {
+            let was = before.coordinators.get(number).and_then(|placed| placed.leader);
+            let role = vec![("role".to_owned(), "coordinator".to_owned())];
+            tell(placed.shard, &format!("coordinator {}", placed.shard), (was, placed.leader), role);
+        }
+        for (name, topic) in &now.topics {
+            let old = before.topics.get(name);
+            if old.is_some_and(|old| Arc::ptr_eq(old, topic)) {
+                continue;
+            }
+            for (number, placed) in topic.partitions.iter().enumerate() {
+                let was =
+                    old.and_then(|old| old.partitions.get(number)).filter(|was| was.shard == placed.shard);
+                let leaders = (was.and_then(|was| was.leader), placed.leader);
+                if leaders.0 == leaders.1 {
+                    continue;
+                }
+                let attributes = vec![
+                    ("role".to_owned(), "partition".to_owned()),
+                    ("topic".to_owned(), name.to_string()),
+                    ("partition".to_owned(), number.to_string()),
+                ];
+                tell(placed.shard, &format!("partition {name}/{number}"), leaders, attributes);
+            }
+        }
     }
 
     fn note_leaders(&self, routes: &Routes) {

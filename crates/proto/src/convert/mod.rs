@@ -114,6 +114,15 @@ pub fn timestamp_to_wire(ms: flotilla_types::TimestampMs) -> prost_types::Timest
     prost_types::Timestamp { seconds: ms.div_euclid(1000), nanos: (ms.rem_euclid(1000) * 1_000_000) as i32 }
 }
 
+/// Milliseconds since the Unix epoch; what is finer is cut off.
+pub fn timestamp_from_wire(
+    field: &'static str,
+    wire: prost_types::Timestamp,
+) -> Result<flotilla_types::TimestampMs, Invalid> {
+    let ms = wire.seconds.checked_mul(1000).and_then(|ms| ms.checked_add(i64::from(wire.nanos) / 1_000_000));
+    ms.ok_or_else(|| Invalid::new(field, format!("is {}s, out of range", wire.seconds)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

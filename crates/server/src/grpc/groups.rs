@@ -100,8 +100,10 @@ impl Groups for Api {
         request: Request<v1::UpdateGroupRequest>,
     ) -> Result<Response<v1::Group>, Status> {
         let context = self.calls.context(&request);
-        let later = wire::update(&request.into_inner()).describe();
-        Err(self.calls.refuse("UpdateGroup", &context, &later))
+        let update = wire::update(request.into_inner())
+            .map_err(|invalid| self.calls.refuse("UpdateGroup", &context, &invalid.describe()))?;
+        let work = async { self.broker.update_group(&context, update).await.map(wire::group_to_wire) };
+        self.calls.unary("UpdateGroup", &context, Changes::State, work).await
     }
 
     async fn delete_group(

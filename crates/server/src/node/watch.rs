@@ -19,7 +19,10 @@ pub(super) async fn readiness(broker: Arc<Broker>, pages: Pages, health: HealthR
         let ready = broker.is_ready();
         let readiness = match broker.quarantined() {
             Some(why) => Readiness::Not(format!("quarantined: {why}")),
-            None if ready => Readiness::Ready,
+            None if ready => match broker.groups_away() {
+                None => Readiness::Ready,
+                Some(why) => Readiness::ReadyBut(format!("coordinators: {why}")),
+            },
             None => Readiness::Not("the cluster's controller has no leader yet".to_owned()),
         };
         if pages.set(readiness.clone()) {

@@ -133,12 +133,6 @@ async fn what_groups_refuse_says_what_to_do() {
         assert_eq!(told(&status), (code, reason.to_owned(), action.to_owned()), "{}", status.message());
         assert!(status.message().len() < 1024);
     }
-    let mut update = v1::UpdateGroupRequest {
-        group: Some(v1::Group { group_id: "g".to_owned(), ..Default::default() }),
-        update_mask: Some(Default::default()),
-    };
-    update.update_mask.as_mut().unwrap().paths.push("paused_until".to_owned());
-    assert_eq!(told(&groups.update_group(update).await.unwrap_err()).1, "UNSUPPORTED_VERSION");
     let unknown = v1::WatchEventsRequest { kinds: vec!["NOISE".to_owned()], recent: 0 };
     let status = ClusterClient::new(dev.channel.clone()).watch_events(unknown).await.unwrap_err();
     assert_eq!(told(&status).1, "INVALID_ARGUMENT");
