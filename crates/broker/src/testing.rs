@@ -1,5 +1,9 @@
 //! A whole node in one process for this crate's tests: a store in memory, real consensus, nobody else.
 
+mod cluster;
+
+pub(crate) use cluster::Cluster;
+
 use crate::admin::CreateTopic;
 use crate::broker::{Broker, NodeInfo, Parts, Serving};
 use crate::fetch::{FetchPartition, FetchedPartition, Isolation};

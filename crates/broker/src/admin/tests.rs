@@ -199,8 +199,16 @@ async fn wait_for(condition: impl Fn() -> bool) {
 async fn a_well_node_says_so_and_lists_its_partitions() {
     let node = Node::start(config()).await;
     node.topic("orders", 3, TopicConfig::default()).await;
-    let health = node.broker.health(&context()).await;
-    assert_eq!(health.status, Status::Healthy, "{health:?}");
+    let well = async {
+        // A new cluster places its coordinators in its first moments.
+        while node.broker.health(&context()).await.status != Status::Healthy
+            || node.broker.groups_away().is_some()
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let well = tokio::time::timeout(Duration::from_secs(10), well).await;
+    assert!(well.is_ok(), "{:?}", node.broker.health(&context()).await);
     let list =
         |filter: &str| ListPartitions { filter: filter.parse().unwrap(), page_size: 2, ..Default::default() };
     let page = node.broker.list_partitions(&context(), list("topic=orders node=1")).await.unwrap();

@@ -10,7 +10,7 @@ mod hold;
 mod step;
 
 use super::lead::look;
-use super::memory::{Place, Timer};
+use super::memory::{Place, Timer, Told};
 use super::{Answer, Call};
 use super::{Assigned, Assignment, Error, Heartbeat, HeartbeatAnswer, Leave, Subscription};
 use crate::broker::Broker;
@@ -86,7 +86,7 @@ impl Broker {
         };
         let outcome = self.decide(&place.1, shard, Command::Join(Box::new(join))).await?;
         match outcome.answer {
-            Ok(Decided::Member(assignment)) => Ok(self.tell(place, *assignment)),
+            Ok(Decided::Member(assignment)) => self.tell(shard, place, *assignment),
             Ok(other) => Err(Error::Lost(format!("the coordinator answered {other:?} to a join"))),
             Err(refusal) => {
                 let is_member = look(shard, |groups| {
@@ -157,10 +157,11 @@ impl Broker {
                 return self.decided(shard, place, command).await;
             }
         }
-        let step = look(shard, |groups| self.step(groups, place, &heartbeat))?;
+        let last = self.groups.memory.told(place);
+        let step = look(shard, |groups| self.step(groups, (place, last), &heartbeat))?;
         match step {
             Step::Acknowledge(command) => self.decided(shard, place, command).await,
-            Step::Tell(assignment) => Ok(self.tell(place, assignment)),
+            Step::Tell(assignment) => self.tell(shard, place, assignment),
             Step::Hold => {
                 let most = self.config.groups.session_timeout / 3;
                 self.hold(shard, place, epoch, arrived, heartbeat.max_wait.min(most)).await
@@ -176,7 +177,7 @@ impl Broker {
         command: Command,
     ) -> Result<HeartbeatAnswer, Error> {
         match self.decide(&place.1, shard, command).await?.answer {
-            Ok(Decided::Member(assignment)) => Ok(self.tell(place, *assignment)),
+            Ok(Decided::Member(assignment)) => self.tell(shard, place, *assignment),
             Ok(other) => Err(Error::Lost(format!("the coordinator answered {other:?} to a heartbeat"))),
             Err(refusal) => Err(Error::Rules(Box::new(refusal))),
         }
@@ -203,12 +204,20 @@ impl Broker {
     }
 
     /// The answer that brings an assignment, remembered as told.
-    fn tell(&self, place: &Place, assignment: rules::Assignment) -> HeartbeatAnswer {
-        self.groups.memory.tell(place, assignment.revision);
+    fn tell(
+        &self,
+        shard: &Shard,
+        place: &Place,
+        assignment: rules::Assignment,
+    ) -> Result<HeartbeatAnswer, Error> {
+        let paused = look(shard, |groups| groups.get(&place.1).is_some_and(|group| self.is_paused(group)))?;
+        self.groups.memory.tell(place, Told { revision: assignment.revision, paused });
         if !assignment.must_acknowledge {
             self.groups.memory.disarm(&Timer::Revocation(place.clone()));
         }
-        let entries = assignment.partitions.into_iter().map(|p| Assigned {
+        // What it owns stays its own: it only has nothing to read meanwhile.
+        let partitions = if paused { Vec::new() } else { assignment.partitions };
+        let entries = partitions.into_iter().map(|p| Assigned {
             topic: p.topic,
             topic_id: p.topic_id,
             partition: p.partition,
@@ -216,7 +225,12 @@ impl Broker {
             committed: p.committed.map(flotilla_types::Offset::get),
         });
         let told = Assignment { group_epoch: assignment.group_epoch.get(), entries: entries.collect() };
-        self.answer(assignment.member_epoch, Some(told))
+        Ok(self.answer(assignment.member_epoch, Some(told)))
+    }
+
+    /// Whether a group's members are to have nothing to read now.
+    fn is_paused(&self, group: &rules::Group) -> bool {
+        group.paused_until().is_some_and(|until| until > self.clock.wall())
     }
 
     fn answer(&self, epoch: GroupEpoch, assignment: Option<Assignment>) -> HeartbeatAnswer {

@@ -34,7 +34,7 @@ impl Broker {
     }
 
     /// The coordinator of a group, which must be led here.
-    pub(super) fn coordinator(&self, group: &GroupId) -> Result<Arc<Shard>, Error> {
+    pub(crate) fn coordinator(&self, group: &GroupId) -> Result<Arc<Shard>, Error> {
         let placed = self.routes().coordinator_of(group).map(|placed| placed.shard);
         placed.and_then(|shard| self.led_coordinator(shard)).ok_or_else(|| self.elsewhere(group))
     }

@@ -70,8 +70,7 @@ pub(crate) struct Changed {
 struct Seen {
     /// Changes whenever its heartbeats must be looked at again.
     news: watch::Sender<u64>,
-    /// The revision of its assignment that it was answered last.
-    told: Option<LogIndex>,
+    told: Option<Told>,
     heard: Option<(Monotonic, TimestampMs)>,
     peer: String,
     /// Heartbeats of it that are held.
@@ -91,6 +90,15 @@ impl Default for Seen {
             broken_off: false,
         }
     }
+}
+
+/// What a member was answered last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// The revision of its assignment.
+    pub revision: LogIndex,
+    /// That it has nothing to read meanwhile.
+    pub paused: bool,
 }
 
 /// When a member was heard of last, and from where.
@@ -192,13 +200,22 @@ impl Memory {
     }
 
     /// What the member was told last.
-    pub fn told(&self, place: &Place) -> Option<LogIndex> {
+    pub fn told(&self, place: &Place) -> Option<Told> {
         self.with(place, |seen| seen.told).flatten()
     }
 
-    /// The member is answered this revision.
-    pub fn tell(&self, place: &Place, revision: LogIndex) {
-        self.with(place, |seen| seen.told = Some(revision));
+    /// The member is answered this.
+    pub fn tell(&self, place: &Place, told: Told) {
+        self.with(place, |seen| seen.told = Some(told));
+    }
+
+    /// Heartbeats of a group's members are looked at again.
+    pub fn wake(&self, shard: ShardId, group: &GroupId) {
+        let state = self.0.lock();
+        let members = state.led.get(&shard).into_iter().flat_map(|led| &led.members);
+        for (_, seen) in members.filter(|((of, _), _)| of == group) {
+            seen.news.send_modify(|number| *number += 1);
+        }
     }
 
     /// For a heartbeat that is to be held. `None` = the coordinator is not led here any more, or the member is

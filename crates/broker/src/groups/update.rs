@@ -1,4 +1,7 @@
 //! What belongs to a group itself is changed: until when it is paused. Only fields that are named change.
+//!
+//! While a group is paused its members are told that they have nothing to read. What they own stays their own, in
+//! the same epochs, so that they may still store offsets, and go on with no rebalance when it ends.
 
 use super::lead::look;
 use super::{Answer, Call, Error, Group, UpdateGroup};
@@ -45,7 +48,10 @@ impl Broker {
         }
         let command = Command::Configure { group: group.clone(), paused_until, now };
         match self.decide(&group, &shard, command).await?.answer {
-            Ok(Decided::Configured) => self.describe_here(&group).await,
+            Ok(Decided::Configured) => {
+                self.groups.memory.wake(shard.id(), &group);
+                self.describe_here(&group).await
+            }
             Ok(other) => Err(Error::Lost(format!("the coordinator answered {other:?} to an update"))),
             Err(refusal) => Err(Error::Rules(Box::new(refusal))),
         }

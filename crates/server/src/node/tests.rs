@@ -59,8 +59,14 @@ fn copied(data: &std::path::Path) -> std::path::PathBuf {
 }
 
 async fn dev() -> Dev {
+    dev_with(|_| ()).await
+}
+
+async fn dev_with(change: impl FnOnce(&mut Config)) -> Dev {
     let data = tempfile::tempdir().unwrap();
-    let node = Node::start(config(&data.path().join("data")), OpenMode::Init).await.unwrap();
+    let mut config = config(&data.path().join("data"));
+    change(&mut config);
+    let node = Node::start(config, OpenMode::Init).await.unwrap();
     assert!(node.wait_ready(Duration::from_secs(20)).await, "ready");
     let channel = channel(&node).await;
     Dev { node, channel, data }

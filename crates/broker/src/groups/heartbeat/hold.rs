@@ -2,7 +2,7 @@
 //! of its time, or for the end of this node's say.
 
 use super::super::lead::look;
-use super::super::memory::{Memory, Place};
+use super::super::memory::{Memory, Place, Told};
 use super::super::{Error, HeartbeatAnswer, Room};
 use crate::broker::Broker;
 use flotilla_machine::groups::Refusal;
@@ -29,35 +29,42 @@ impl Broker {
         loop {
             // Marked as seen before looking, so that nothing is missed in between.
             news.borrow_and_update();
+            let last = self.groups.memory.told(place);
             let left = wait.saturating_sub(self.clock.monotonic().since(arrived));
             let looked: Result<_, Refusal> = look(shard, |groups| {
                 let (group, member) = groups.check(&place.1, &place.2, epoch)?;
-                let fresh = self.groups.memory.told(place) != Some(member.revision());
+                let known = Told { revision: member.revision(), paused: self.is_paused(group) };
+                let fresh = last != Some(known);
+                let pause = group.paused_until().filter(|_| known.paused);
                 let now = group.member_epoch(member);
                 // Whoever is told of another epoch is told what belongs to it.
                 let tell = fresh || (left.is_zero() && epoch < now);
                 let assignment = if tell { groups.assignment(&place.1, &place.2) } else { None };
-                Ok((assignment, now))
+                Ok((assignment, now, pause))
             })?;
-            match looked {
+            let wait = match looked {
                 Err(refusal) => {
                     held.answered = true;
                     return Err(Error::Rules(Box::new(refusal)));
                 }
-                Ok((Some(assignment), _)) => {
+                Ok((Some(assignment), ..)) => {
                     held.answered = true;
-                    return Ok(self.tell(place, assignment));
+                    return self.tell(shard, place, assignment);
                 }
-                Ok((None, now)) if left.is_zero() => {
+                Ok((None, now, _)) if left.is_zero() => {
                     held.answered = true;
                     return Ok(self.answer(now, None));
                 }
-                Ok((None, _)) => {}
-            }
+                // The end of a pause is news too.
+                Ok((None, _, pause)) => pause.map_or(left, |until| {
+                    let ms = until.saturating_sub(self.clock.wall()).max(1) as u64;
+                    left.min(Duration::from_millis(ms))
+                }),
+            };
             let woken = tokio::select! {
                 changed = news.changed() => changed.is_ok(),
                 _ = draining.wait_for(|draining| *draining) => false,
-                () = tokio::time::sleep(left) => true,
+                () = tokio::time::sleep(wait) => true,
             };
             if !woken {
                 // Leadership ended, or the member is out, or this node goes.

@@ -5,7 +5,7 @@
 //! what it wants, it has an older epoch than its own, or it owns something else than it is to.
 
 use super::super::Heartbeat;
-use super::super::memory::Place;
+use super::super::memory::{Place, Told};
 use crate::broker::Broker;
 use flotilla_machine::groups::{self as rules, Command, Groups as Rules, Member, MemberState};
 use flotilla_types::{GroupEpoch, PartitionId, TopicId, TopicName};
@@ -25,11 +25,19 @@ pub(super) enum Step {
 }
 
 impl Broker {
-    pub(super) fn step(&self, groups: &Rules, place: &Place, heartbeat: &Heartbeat) -> Step {
+    /// `last` is what it was told last.
+    pub(super) fn step(
+        &self,
+        groups: &Rules,
+        (place, last): (&Place, Option<Told>),
+        heartbeat: &Heartbeat,
+    ) -> Step {
         let found = groups.get(&place.1).and_then(|group| Some((group, group.members().get(&place.2)?)));
         let Some((group, member)) = found else { return Step::Hold };
-        let told = self.groups.memory.told(place) == Some(member.revision());
+        let paused = self.is_paused(group);
+        let told = last.is_some_and(|last| last.revision == member.revision());
         let mut tell = !told
+            || last.is_some_and(|last| last.paused != paused)
             || heartbeat.subscription.is_some()
             || GroupEpoch(heartbeat.member_epoch) < group.member_epoch(member);
         if let Some(owned) = &heartbeat.owned {
@@ -46,7 +54,8 @@ impl Broker {
                     now: self.clock.wall(),
                 });
             }
-            tell |= unknown || !is_same(&owned, member);
+            let is_right = if paused { owned.is_empty() } else { is_same(&owned, member) };
+            tell |= unknown || !is_right;
         }
         match tell.then(|| groups.assignment(&place.1, &place.2)).flatten() {
             Some(assignment) => Step::Tell(assignment),

@@ -29,7 +29,7 @@ async fn the_end_of_a_term_wakes_who_waits_and_forgets_all() {
     let memory = Memory::default();
     memory.begin(SHARD, Term(1));
     memory.heard(&place("a"), "", at(0), SESSION);
-    memory.tell(&place("a"), LogIndex(7));
+    memory.tell(&place("a"), Told { revision: LogIndex(7), paused: false });
     let mut news = memory.hold(&place("a")).unwrap();
     memory.begin(SHARD, Term(2));
     assert!(news.changed().await.is_err());

@@ -69,7 +69,7 @@ pub struct Group {
     pub lag: Option<u64>,
     /// Subscribed by any member, patterns resolved.
     pub topics: Vec<TopicName>,
-    /// Paused until then, as somebody said.
+    /// Its members have nothing to read until then.
     pub paused_until: Option<TimestampMs>,
 }
 

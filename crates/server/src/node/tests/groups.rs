@@ -1,5 +1,7 @@
 //! One whole life of a group over the contract, and what the contract refuses.
 
+mod refusals;
+
 use super::*;
 use v1::groups_client::GroupsClient;
 use v1::heartbeat_request::{Leave, Subscription};
@@ -92,49 +94,5 @@ async fn a_group_lives_over_the_contract() {
     groups.delete_group(delete.clone()).await.unwrap();
     let gone = told(&groups.delete_group(delete).await.unwrap_err());
     assert_eq!(gone, (Code::NotFound, "NOT_FOUND".to_owned(), "FAIL".to_owned()));
-    dev.node.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_groups_refuse_says_what_to_do() {
-    let dev = dev().await;
-    create(&dev.channel, "t", 1).await;
-    let mut groups: Client = GroupsClient::new(dev.channel.clone());
-    let epoch = groups.heartbeat(join()).await.unwrap().into_inner().member_epoch;
-    let with = |change: fn(&mut v1::HeartbeatRequest)| {
-        let mut request = join();
-        change(&mut request);
-        request
-    };
-    let queue = v1::GroupType::Queue as i32;
-    let refused = [
-        (with(|r| r.group_id = "a/b".to_owned()), Code::InvalidArgument, "INVALID_ARGUMENT", "FAIL"),
-        (with(|r| r.group_id = "x".repeat(10_000)), Code::InvalidArgument, "INVALID_ARGUMENT", "FAIL"),
-        (with(|r| r.member_id = String::new()), Code::InvalidArgument, "INVALID_ARGUMENT", "FAIL"),
-        (with(|r| r.member_epoch = -1), Code::InvalidArgument, "INVALID_ARGUMENT", "FAIL"),
-        (with(|r| r.max_wait_ms = -1), Code::InvalidArgument, "INVALID_ARGUMENT", "FAIL"),
-        (with(|r| r.subscription = None), Code::InvalidArgument, "INVALID_ARGUMENT", "FAIL"),
-        (
-            v1::HeartbeatRequest { group_type: queue, ..join() },
-            Code::Unimplemented,
-            "UNSUPPORTED_VERSION",
-            "FAIL",
-        ),
-        (beat(epoch + 1, 0), Code::Aborted, "FENCED_MEMBER_EPOCH", "REJOIN"),
-        (
-            v1::HeartbeatRequest { member_id: "other".to_owned(), ..beat(3, 0) },
-            Code::Aborted,
-            "UNKNOWN_MEMBER_ID",
-            "REJOIN",
-        ),
-    ];
-    for (request, code, reason, action) in refused {
-        let status = groups.heartbeat(request).await.unwrap_err();
-        assert_eq!(told(&status), (code, reason.to_owned(), action.to_owned()), "{}", status.message());
-        assert!(status.message().len() < 1024);
-    }
-    let unknown = v1::WatchEventsRequest { kinds: vec!["NOISE".to_owned()], recent: 0 };
-    let status = ClusterClient::new(dev.channel.clone()).watch_events(unknown).await.unwrap_err();
-    assert_eq!(told(&status).1, "INVALID_ARGUMENT");
     dev.node.stop().await;
 }
