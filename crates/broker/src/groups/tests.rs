@@ -5,6 +5,7 @@ mod moves;
 mod offsets;
 mod people;
 mod refusals;
+mod scale;
 mod time;
 
 use super::*;

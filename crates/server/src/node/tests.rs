@@ -6,6 +6,7 @@ use bytes::Bytes;
 use flotilla_proto::v1;
 use flotilla_proto::v1::admin_client::AdminClient;
 use flotilla_proto::v1::cluster_client::ClusterClient;
+use flotilla_proto::v1::health::Status::Healthy;
 use flotilla_proto::v1::log_client::LogClient;
 use flotilla_proto::v1::transactions_client::TransactionsClient;
 use flotilla_types::{Batch, BatchHeader, Compression, ProducerEpoch, ProducerId, ProducerStamp, Sequence};
@@ -310,8 +311,13 @@ async fn metadata_is_watched_and_health_and_reflection_answer() {
     AdminClient::new(dev.channel.clone()).delete_topic(deleted).await.unwrap();
     while !watch.message().await.unwrap().unwrap().topics.iter().any(|t| t.topic == "seen" && t.deleted) {}
 
-    let health = cluster.get_health(v1::GetHealthRequest {}).await.unwrap().into_inner();
-    assert_eq!(health.status(), v1::health::Status::Healthy, "{health:?}");
+    let well = async {
+        // A new cluster places its coordinators in its first moments.
+        while cluster.get_health(v1::GetHealthRequest {}).await.unwrap().into_inner().status() != Healthy {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), well).await.expect("it becomes healthy");
     let mut probe = tonic_health::pb::health_client::HealthClient::new(dev.channel.clone());
     let request = tonic_health::pb::HealthCheckRequest { service: "flotilla.v1.Log".to_owned() };
     let answer = probe.check(request).await.unwrap().into_inner();

@@ -6,6 +6,9 @@ use flotilla_types::limits;
 
 /// What is refused without asking anybody.
 pub(super) fn check(heartbeat: &Heartbeat) -> Result<(), Error> {
+    if heartbeat.leave == Some(Leave::Temporarily) && heartbeat.instance.is_none() {
+        return Err(Error::invalid("leave", "LEAVE_TEMPORARILY", "expected an instance_id with it"));
+    }
     let Some(subscription) = &heartbeat.subscription else {
         if heartbeat.member_epoch == 0 && heartbeat.leave.is_none() {
             return Err(Error::invalid("subscription", "", "expected when joining"));
@@ -23,9 +26,6 @@ pub(super) fn check(heartbeat: &Heartbeat) -> Result<(), Error> {
     if !subscription.pattern.is_empty() {
         Pattern::new(&subscription.pattern)
             .map_err(|why| Error::invalid("subscription.topic_regex", &subscription.pattern, why))?;
-    }
-    if heartbeat.leave == Some(Leave::Temporarily) && heartbeat.instance.is_none() {
-        return Err(Error::invalid("leave", "LEAVE_TEMPORARILY", "expected an instance_id with it"));
     }
     Ok(())
 }
