@@ -5164,6 +5164,10 @@ pub struct CommitOffsetsRequest {
     pub member_epoch: i64,
     #[prost(message, repeated, tag = "4")]
     pub offsets: ::prost::alloc::vec::Vec<OffsetCommit>,
+    /// Rises with each call of a member. A call that arrives after a later one of the same member, because it was
+    /// held up on its way, changes nothing. 0 = not numbered.
+    #[prost(int64, tag = "5")]
+    pub commit_number: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OffsetCommit {
