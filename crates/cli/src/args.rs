@@ -119,6 +119,15 @@ mod tests {
     }
 
     #[test]
+    fn what_holds_for_members_is_refused_without_a_group() {
+        for flag in ["--commit-interval 1s", "--instance-id a", "--assignor range", "--regex"] {
+            let line = format!("flotilla consume orders {flag}");
+            let refused = Cli::try_parse_from(line.split(' ')).unwrap_err().to_string();
+            assert!(refused.contains("--group"), "{line}: {refused}");
+        }
+    }
+
+    #[test]
     fn flags_mean_what_the_pages_say() {
         for line in [
             "flotilla topic create orders --partitions 6 --replication-factor 3 --retention 7d -o json",

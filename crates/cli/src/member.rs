@@ -28,9 +28,9 @@ pub struct Membership {
     /// The topic is a regular expression for whole names, also of topics to come
     #[arg(long, requires = "group")]
     regex: bool,
-    /// Commit this often what was printed
-    #[arg(long, value_parser = crate::args::duration, value_name = "TIME", default_value = "1s")]
-    commit_interval: Duration,
+    /// Commit this often what was printed [default: 1s]
+    #[arg(long, value_parser = crate::args::duration, value_name = "TIME", requires = "group")]
+    commit_interval: Option<Duration>,
 }
 
 /// Where a partition begins that the group has no offset of.
@@ -46,6 +46,8 @@ fn reset(text: &str) -> Result<OffsetReset, Failed> {
     }
 }
 
+/// How often what was printed is committed, unless told otherwise.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a poll waits, so that hints and timeouts are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -62,7 +64,7 @@ pub async fn run(session: &Session, group: &str, arguments: &Arguments) -> Resul
         offset_reset: reset(&arguments.offset)?,
         instance_id: membership.instance_id.clone(),
         client_id: format!("flotilla-{}", std::process::id()),
-        auto_commit: Some(membership.commit_interval),
+        auto_commit: Some(membership.commit_interval.unwrap_or(COMMIT_INTERVAL)),
         ..GroupOptions::default()
     };
     let mut signals = Signals::new()?;

@@ -7,10 +7,14 @@ use crate::session::Session;
 use clap::{Args, ValueEnum};
 use flotilla_client::groups::admin::{Group, Position};
 use flotilla_types::duration as durations;
+use futures::StreamExt;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
+
+/// Groups that are asked for at a time.
+const LOOKS_MAX: usize = 16;
 
 /// `flotilla group lag`.
 #[derive(Debug, Args)]
@@ -176,8 +180,14 @@ pub async fn run(session: &Session, arguments: &Arguments) -> Result<(), Failed>
         names = admin.groups("").await?.into_iter().map(|group| group.group_id).collect();
     }
     let mut rows = Vec::new();
-    for name in names {
-        let group = match admin.group(&name).await {
+    let looks = names.into_iter().map(|name| {
+        let admin = &admin;
+        async move { admin.group(&name).await }
+    });
+    // In the order of their names, whoever answers first.
+    let mut groups = futures::stream::iter(looks).buffered(LOOKS_MAX);
+    while let Some(group) = groups.next().await {
+        let group = match group {
             // It went away since the list was made.
             Err(error) if arguments.groups.is_empty() && Failed::from(error.clone()).code() == 3 => continue,
             group => group?,

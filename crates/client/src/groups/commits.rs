@@ -1,6 +1,6 @@
-//! Offset commits. One attempt is on its way at a time, so that a later one cannot be overtaken by an
-//! earlier one; between attempts nobody waits for anybody. They never wait for a heartbeat that is held,
-//! nor a heartbeat for them.
+//! Offset commits. One attempt is on its way at a time; one that was given up may still arrive late, so
+//! attempts are numbered and the coordinator passes over what a later one has overtaken. Between attempts
+//! nobody waits for anybody. They never wait for a heartbeat that is held, nor a heartbeat for them.
 
 use super::ledger::{Ledger, Pending};
 use super::shared::Shared;
@@ -20,7 +20,8 @@ const EPOCH_WAIT: Duration = Duration::from_secs(5);
 /// The order of attempts.
 #[derive(Debug, Default)]
 pub(crate) struct Commits {
-    lane: tokio::sync::Mutex<()>,
+    /// The number of the last attempt.
+    lane: tokio::sync::Mutex<i64>,
 }
 
 /// What came of an attempt that was made.
@@ -114,7 +115,8 @@ async fn attempt(
     pick: &impl Fn(&Ledger) -> Vec<Pending>,
     left: Duration,
 ) -> Result<Option<Attempt>> {
-    let _order = shared.commits.lane.lock().await;
+    let mut number = shared.commits.lane.lock().await;
+    shared.check_session();
     // Offsets and epoch are of one moment: an epoch heard later may belong to other places.
     let (picked, session, epoch, joined) = shared.look(|inside| {
         let member = &inside.member;
@@ -127,7 +129,9 @@ async fn attempt(
         let message = format!("not a member of group {} now, so offsets cannot be stored", shared.group);
         return Err(Error::fatal(Reason::UnknownMemberId, message));
     }
+    *number += 1;
     let request = v1::CommitOffsetsRequest {
+        commit_number: *number,
         group_id: shared.group.clone(),
         member_id: shared.member_id.clone(),
         member_epoch: epoch,

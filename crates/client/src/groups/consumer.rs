@@ -181,6 +181,7 @@ impl GroupConsumer {
                     let key = (last.topic.clone(), last.partition);
                     let number = self.reading.get(&key).map_or(0, |reading| reading.number);
                     let (next, epoch) = (last.offset.next(), last.leader_epoch);
+                    shared.check_session();
                     let given = shared.look(|inside| {
                         inside.member.may_read() && inside.ledger.hand_out(&key, number, next, epoch)
                     });

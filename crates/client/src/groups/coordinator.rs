@@ -15,7 +15,7 @@ use std::time::Duration;
 use tonic::Request;
 use tonic::transport::Channel;
 
-/// A held call that is answered later than its wait plus this is given up.
+/// A held call that is answered later than its wait plus this is given up, at the latest.
 pub(crate) const ANSWER_SLACK: Duration = Duration::from_secs(5);
 
 /// The way to a coordinator.
@@ -35,8 +35,13 @@ impl Coordinator {
         Self { client, node: Mutex::new(None) }
     }
 
-    pub(crate) async fn heartbeat(&self, request: &v1::HeartbeatRequest) -> Result<v1::HeartbeatResponse> {
-        let timeout = Duration::from_millis(u64::from(request.max_wait_ms.unsigned_abs())) + ANSWER_SLACK;
+    /// Given up `slack` after the time it may be held.
+    pub(crate) async fn heartbeat(
+        &self,
+        request: &v1::HeartbeatRequest,
+        slack: Duration,
+    ) -> Result<v1::HeartbeatResponse> {
+        let timeout = Duration::from_millis(u64::from(request.max_wait_ms.unsigned_abs())) + slack;
         self.once(timeout, |channel| {
             let request = within(timeout, request.clone());
             async move { groups(channel).heartbeat(request).await }

@@ -58,8 +58,12 @@ impl GroupHandle {
         self.shared.look(|inside| inside.member.epoch())
     }
 
-    /// The partitions this member has now.
+    /// The partitions this member has now; none once its session has ended for want of an answer.
     pub fn assignment(&self) -> Vec<TopicPartition> {
+        self.shared.check_session();
+        if !self.shared.look(|inside| inside.member.keeps()) {
+            return Vec::new();
+        }
         self.shared.look(|inside| named(inside.ledger.owned().keys()))
     }
 

@@ -2,6 +2,7 @@
 //! once when the assignment changes, so a rebalance takes round trips. What must be said now (an
 //! acknowledgement, a leave) does not wait for a held one.
 
+use super::coordinator::ANSWER_SLACK;
 use super::member::{Entry, Request, State, Target};
 use super::shared::Shared;
 use crate::error::{Error, Result};
@@ -17,17 +18,21 @@ const INTERVAL_FIRST: Duration = Duration::from_secs(5);
 /// What a coordinator says is kept within these.
 const INTERVAL_MIN: Duration = Duration::from_millis(50);
 const INTERVAL_MAX: Duration = Duration::from_secs(60);
+/// As long as the coordinator has not said how long a silent member lives.
+const SESSION_FIRST: Duration = Duration::from_secs(45);
 
 /// Runs for as long as the consumer lives.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut backoff = Backoff::default();
     let mut interval = INTERVAL_FIRST;
+    let mut lives = SESSION_FIRST;
     loop {
         let request = shared.until(|inside| inside.member.request()).await;
         let begun = shared.clock().monotonic();
         let wire = shared.heartbeat(&request, interval);
         let answer = tokio::select! {
-            answer = shared.coordinator.heartbeat(&wire) => answer,
+            // One that is not answered leaves time in the session for another.
+            answer = shared.coordinator.heartbeat(&wire, ANSWER_SLACK.min(lives / 3)) => answer,
             () = outdated(&shared, &request) => {
                 shared.change(|inside| inside.member.interrupted(&request));
                 continue;
@@ -36,9 +41,14 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         match answer.and_then(|answer| read(&shared, answer)) {
             Ok(answer) => {
                 interval = answer.interval.unwrap_or(interval).clamp(INTERVAL_MIN, INTERVAL_MAX);
+                lives = answer.session.filter(|session| !session.is_zero()).unwrap_or(lives);
                 backoff.reset();
-                let news =
-                    shared.change(|inside| inside.member.answered(&request, answer.epoch, answer.assignment));
+                let news = shared.change(|inside| {
+                    if inside.member.session() == request.session {
+                        inside.session_ends = Some(begun.plus(lives));
+                    }
+                    inside.member.answered(&request, answer.epoch, answer.assignment)
+                });
                 let took = shared.clock().monotonic().since(begun);
                 // A coordinator that does not hold heartbeats is not asked without pause.
                 if !news && took < interval / 2 {
@@ -72,6 +82,7 @@ struct Answer {
     epoch: i64,
     assignment: Option<Target>,
     interval: Option<Duration>,
+    session: Option<Duration>,
 }
 
 /// An answer that makes no sense is as good as none.
@@ -81,7 +92,8 @@ fn read(shared: &Shared, wire: v1::HeartbeatResponse) -> Result<Answer> {
         hear_leaders(shared, &assignment);
         assignment.entries.into_iter().map(entry).collect::<Result<Target>>()
     });
-    Ok(Answer { epoch: wire.member_epoch, assignment: assignment.transpose()?, interval })
+    let session = wire.session_timeout.and_then(|session| Duration::try_from(session).ok());
+    Ok(Answer { epoch: wire.member_epoch, assignment: assignment.transpose()?, interval, session })
 }
 
 fn entry(wire: v1::assignment::Entry) -> Result<((TopicName, PartitionId), Entry)> {

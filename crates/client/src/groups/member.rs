@@ -175,6 +175,11 @@ impl Member {
             )
     }
 
+    /// Whether what it was assigned is its own still.
+    pub(crate) fn keeps(&self) -> bool {
+        !matches!(self.state, State::Unsubscribed | State::Joining | State::Fenced)
+    }
+
     /// Whether records may be handed out.
     pub(crate) fn may_read(&self) -> bool {
         self.is_joined() && self.state != State::PreparingToLeave

@@ -38,10 +38,16 @@
 //! An application that does not poll for [`max_poll_interval`](GroupOptions::max_poll_interval) leaves
 //! its partitions to others, and joins again with its next poll.
 //!
+//! The coordinator says how long a silent member lives. One whose heartbeats have not been answered for so
+//! long gives everything up as [`Event::Lost`] and joins again: its session may have ended, and others may
+//! read its partitions. A process that was stopped finds that out before it hands anything out.
+//!
 //! # Invariants
 //!
 //! - A fenced member is silent until it has dropped everything (`member::tests`).
 //! - A partition hands nothing out between its revocation and its next assignment (`ledger::tests`).
+//! - Nothing is handed out after a session without an answer (`tests/group_sessions.rs`).
+//! - An offset commit that was held up on its way does not undo a later one (`tests/group_sessions.rs`).
 //! - Offset commits and heartbeats do not wait for one another (`tests/groups.rs`).
 //! - A rebalance ends in bounded time, whatever becomes of the commits in it (`tests/groups.rs`).
 

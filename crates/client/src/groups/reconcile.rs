@@ -31,6 +31,10 @@ pub(crate) async fn run(shared: Arc<Shared>, busy: Arc<tokio::sync::Mutex<()>>) 
         let job = tokio::select! {
             work = shared.until(|inside| inside.member.work()) => Some(work),
             () = poll_missed(&shared) => None,
+            () = shared.session_over() => {
+                shared.check_session();
+                continue;
+            }
         };
         let _busy = busy.lock().await;
         match job {
@@ -74,11 +78,16 @@ async fn go_stale(shared: &Shared) {
 
 async fn drop_everything(group: &GroupHandle) {
     let shared = &group.shared;
-    let (keys, state) = shared.change(|inside| (inside.ledger.clear(), inside.member.state()));
+    let (keys, state, silenced) = shared.change(|inside| {
+        inside.session_ends = None;
+        let silenced = std::mem::take(&mut inside.silenced);
+        (inside.ledger.clear(), inside.member.state(), silenced)
+    });
     if !keys.is_empty() {
         let why = match state {
             State::Stale => format!("application did not poll for {:?}", shared.options.max_poll_interval),
             State::Fatal => "member cannot go on".to_owned(),
+            _ if silenced => "no heartbeat was answered for a whole session".to_owned(),
             _ => "coordinator does not know the member any more".to_owned(),
         };
         let partitions = named(&keys);

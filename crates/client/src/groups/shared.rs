@@ -27,6 +27,18 @@ pub(crate) struct Inside {
     pub(crate) polling: bool,
     /// When it last was.
     pub(crate) polled_at: Monotonic,
+    /// Until then the coordinator counts this as a member, counted from the sending of the last heartbeat
+    /// that was answered. `None`: no heartbeat was answered since it joined.
+    pub(crate) session_ends: Option<Monotonic>,
+    /// The last membership ended because no heartbeat was answered.
+    pub(crate) silenced: bool,
+}
+
+impl Inside {
+    /// Whether others may have this member's partitions by now.
+    fn is_over(&self, now: Monotonic) -> bool {
+        self.member.is_joined() && self.session_ends.is_some_and(|ends| now >= ends)
+    }
 }
 
 pub(crate) struct Shared {
@@ -65,7 +77,14 @@ impl Shared {
         let mut member = Member::new(subscription);
         member.start();
         let polled_at = client.options.clock.monotonic();
-        let inside = Inside { member, ledger: Ledger::default(), polling: false, polled_at };
+        let inside = Inside {
+            member,
+            ledger: Ledger::default(),
+            polling: false,
+            polled_at,
+            session_ends: None,
+            silenced: false,
+        };
         Self {
             coordinator: Coordinator::new(Arc::clone(&client)),
             client,
@@ -122,6 +141,32 @@ impl Shared {
                 inside.ledger.drain(|_| true);
             }
         });
+    }
+
+    /// Gives up a membership whose session has ended as far as this side can know: a process that was
+    /// stopped, or cut off, must not believe that it has what others read by now.
+    pub(crate) fn check_session(&self) {
+        let now = self.clock().monotonic();
+        if let Some(session) = self.look(|inside| inside.is_over(now).then(|| inside.member.session())) {
+            tracing::warn!(
+                group = %self.group, member = %self.member_id,
+                "no heartbeat was answered for a whole session; dropping what was assigned"
+            );
+            self.change(|inside| inside.silenced = true);
+            self.fence(session);
+        }
+    }
+
+    /// Ends when the session has ended.
+    pub(crate) async fn session_over(&self) {
+        loop {
+            let ends = self.until(|inside| inside.session_ends.filter(|_| inside.member.is_joined())).await;
+            let left = ends.since(self.clock().monotonic());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left).await;
+        }
     }
 
     /// Tells everybody who reads the stream of events.

@@ -24,6 +24,8 @@ pub enum GroupFault {
     Lose,
     /// Never answered, and not done.
     Hang,
+    /// A commit: no answer, and done only when [`Group::arrive`] says so.
+    HoldUp,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -59,6 +61,12 @@ pub struct Group {
     pub commits_always: Option<GroupFault>,
     pub down: bool,
     pub interval: Duration,
+    /// What members are told about how long they live without a heartbeat.
+    pub session: Option<Duration>,
+    /// Commits that were held up on their way, to arrive with [`Group::arrive`].
+    pub held_up: Vec<v1::CommitOffsetsRequest>,
+    /// Per partition: under which assignment, and by which number, it was last committed.
+    numbers: BTreeMap<i32, (i64, i64)>,
     /// A member that does not give partitions up within its timeout is thrown out.
     pub thrown_out: Vec<String>,
 }
@@ -76,6 +84,9 @@ impl Default for Group {
             commits_always: None,
             down: false,
             interval: Duration::from_millis(2_000),
+            session: None,
+            held_up: Vec::new(),
+            numbers: BTreeMap::new(),
             thrown_out: Vec::new(),
         }
     }
@@ -258,7 +269,8 @@ impl Group {
         last: bool,
     ) -> Option<v1::HeartbeatResponse> {
         let heartbeat_interval = prost_types::Duration::try_from(self.interval).ok();
-        let base = v1::HeartbeatResponse { heartbeat_interval, ..Default::default() };
+        let session_timeout = self.session.and_then(|session| prost_types::Duration::try_from(session).ok());
+        let base = v1::HeartbeatResponse { heartbeat_interval, session_timeout, ..Default::default() };
         if request.leave.is_some() {
             return Some(base);
         }
@@ -317,12 +329,25 @@ impl Group {
                     error: Some(to_wire(&failure)),
                 }),
                 None => {
+                    let holding = epoch.copied().unwrap_or_default();
+                    let (under, number) = self.numbers.get(&partition).copied().unwrap_or_default();
+                    if under == holding && request.commit_number < number {
+                        continue; // overtaken on its way
+                    }
+                    self.numbers.insert(partition, (holding, request.commit_number));
                     self.offsets.insert(partition, offset.committed_offset);
                     self.history.push((partition, offset.committed_offset));
                 }
             }
         }
         Ok(errors)
+    }
+
+    /// What was held up arrives.
+    pub fn arrive(&mut self, ends: &[u64]) {
+        for request in std::mem::take(&mut self.held_up) {
+            let _ = self.commit(&request, ends);
+        }
     }
 
     /// Nobody's committed offsets went back (but by `seek`).
@@ -414,6 +439,10 @@ impl Groups for super::services::Node {
             Some(GroupFault::Refuse(failure)) => return Err(status(failure)),
             Some(GroupFault::Lose) => return Err(lost()),
             Some(GroupFault::Hang) => std::future::pending().await,
+            Some(GroupFault::HoldUp) => {
+                self.cluster.group.lock().held_up.push(request);
+                return Err(lost());
+            }
             _ => {}
         }
         let errors = self.cluster.group.lock().commit(&request, &ends).map_err(|failure| status(&failure))?;

@@ -29,7 +29,7 @@ fn offset(committed_offset: i64) -> v1::OffsetCommit {
 
 fn by(member_epoch: i64, offsets: Vec<v1::OffsetCommit>) -> v1::CommitOffsetsRequest {
     let (group_id, member_id) = ("g".to_owned(), "m".to_owned());
-    v1::CommitOffsetsRequest { group_id, member_id, member_epoch, offsets }
+    v1::CommitOffsetsRequest { group_id, member_id, member_epoch, offsets, commit_number: 0 }
 }
 
 /// Code and reason of a refused call, and what to do about it.
