@@ -1,7 +1,7 @@
 //! Consumer groups: any node takes a call and passes it to the leader of the group's coordinator, who decides by
 //! replicated rules and keeps the time.
 //!
-//! Start with [`request`] (what is asked), then `coordinate` (from a group's name to who decides), `lead` (what that
+//! Start with `request` (what is asked), then `coordinate` (from a group's name to who decides), `lead` (what that
 //! node does), `heartbeat` (members) and `memory` (what a leader remembers of them). `watch` is the one task behind all groups of a node:
 //! it ends sessions, tells of rebalances and shows topics to coordinators. A group in which nothing happens costs
 //! an entry in a set of deadlines.
