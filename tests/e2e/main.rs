@@ -9,6 +9,7 @@ mod connections;
 mod demo;
 mod failover;
 mod fetch;
+mod groups_cost;
 mod input;
 mod pause;
 mod produce;
