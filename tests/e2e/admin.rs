@@ -147,7 +147,13 @@ async fn what_a_later_version_brings_is_refused_plainly() {
         .expect("an address")
         .connect_lazy();
     let mut groups = v1::groups_client::GroupsClient::new(channel.clone());
-    let refused = groups.list_groups(v1::ListGroupsRequest::default()).await.expect_err("not served yet");
+    let queue = v1::HeartbeatRequest {
+        group_id: "g".to_owned(),
+        group_type: v1::GroupType::Queue as i32,
+        member_id: "m".to_owned(),
+        ..Default::default()
+    };
+    let refused = groups.heartbeat(queue).await.expect_err("not served yet");
     assert_eq!(refused.code(), Code::Unimplemented, "{refused:?}");
     assert!(refused.message().len() > 10, "the message says why: {:?}", refused.message());
     let mut log = v1::log_client::LogClient::new(channel);

@@ -4,10 +4,15 @@
 //! None of it is replicated. A new leader begins with nothing and gives every member a full session. Whatever is
 //! here belongs to a term of leadership; with the term it goes, and who waits for it is woken.
 
+mod seen;
+
+pub(crate) use seen::{Heard, Told};
+
 use super::timers::Timers;
 use flotilla_machine::groups::{Change, Outcome};
-use flotilla_types::{GroupId, LogIndex, MemberId, Monotonic, ShardId, Term, TimestampMs};
+use flotilla_types::{GroupId, MemberId, Monotonic, ShardId, Term, TimestampMs};
 use parking_lot::Mutex;
+use seen::Seen;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -63,49 +68,6 @@ pub(crate) struct Changed {
     pub change: Change,
     pub at: Monotonic,
     pub wall: TimestampMs,
-}
-
-/// A member as its coordinator's leader sees it.
-#[derive(Debug)]
-struct Seen {
-    /// Changes whenever its heartbeats must be looked at again.
-    news: watch::Sender<u64>,
-    told: Option<Told>,
-    heard: Option<(Monotonic, TimestampMs)>,
-    peer: String,
-    /// Heartbeats of it that are held.
-    held: u32,
-    /// Its last heartbeat was given up by the caller before it was answered.
-    broken_off: bool,
-}
-
-impl Default for Seen {
-    fn default() -> Self {
-        Self {
-            news: watch::Sender::new(0),
-            told: None,
-            heard: None,
-            peer: String::new(),
-            held: 0,
-            broken_off: false,
-        }
-    }
-}
-
-/// What a member was answered last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Told {
-    /// The revision of its assignment.
-    pub revision: LogIndex,
-    /// That it has nothing to read meanwhile.
-    pub paused: bool,
-}
-
-/// When a member was heard of last, and from where.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Heard {
-    pub at: Option<TimestampMs>,
-    pub peer: String,
 }
 
 impl Memory {

@@ -1,6 +1,7 @@
 //! Sessions, terms, who is gone.
 
 use super::*;
+use flotilla_types::LogIndex;
 
 const SHARD: ShardId = ShardId(3);
 const SESSION: Duration = Duration::from_secs(45);
