@@ -6,7 +6,7 @@ use crate::outcome::{Broken, Outcome as Answer, PurgeTo};
 use crate::row::{self, Row, RowKind};
 use crate::shard::Ruled;
 use bytes::Bytes;
-use flotilla_types::{ChangeSet, LogId, LogIndex, Offset, TimestampMs};
+use flotilla_types::{ChangeSet, GroupEpoch, LogId, LogIndex, Offset, TimestampMs};
 
 /// A checkpoint of the whole state is made, and the log purged to it, after this many commands.
 pub const CHECKPOINT_EVERY: u32 = 4096;
@@ -27,9 +27,11 @@ struct Head {
     commands: u32,
     /// The last checkpoint.
     checkpoint: Option<LogIndex>,
+    /// The greatest epoch of any group that is gone.
+    last_epoch: GroupEpoch,
 }
 
-fields!(Head { log_time, commands, checkpoint });
+fields!(Head { log_time, commands, checkpoint, last_epoch });
 
 impl Coordinator {
     /// The groups it keeps.
@@ -50,8 +52,13 @@ impl Coordinator {
     pub(crate) fn apply(&mut self, at: LogId, command: &Command) -> Ruled {
         let mut changes = ChangeSet::default();
         self.head.log_time = self.head.log_time.max(command.now());
-        let mut step =
-            Step { at: at.index, now: self.head.log_time, changes: &mut changes, events: Vec::new() };
+        let mut step = Step {
+            at: at.index,
+            now: self.head.log_time,
+            last_epoch: &mut self.head.last_epoch,
+            changes: &mut changes,
+            events: Vec::new(),
+        };
         let answer = self.groups.apply(&mut step, command);
         let outcome = Outcome { answer, changes: step.events };
         self.head.commands = self.head.commands.saturating_add(1);

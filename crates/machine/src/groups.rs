@@ -55,6 +55,9 @@ pub(crate) struct Step<'a> {
     pub at: LogIndex,
     /// Log time: the command's or a later one.
     pub now: TimestampMs,
+    /// The greatest epoch of any group that was here and is gone: those that are made begin after it, so that
+    /// whoever belonged to an earlier group of the same name is from the past for good.
+    pub last_epoch: &'a mut GroupEpoch,
     /// What it writes.
     pub changes: &'a mut ChangeSet,
     /// What it changes for others.
@@ -83,8 +86,24 @@ impl Groups {
     }
 
     /// The member that sent this epoch, if the epoch is one of its own: from the one it joined with to the
-    /// one it is at. It may not have heard of the last ones yet.
+    /// one it is at. It may not have heard of the last ones yet. One that is away has to join again: its
+    /// partitions may be given on without a word.
     pub fn check(
+        &self,
+        group: &GroupId,
+        member: &MemberId,
+        epoch: GroupEpoch,
+    ) -> Result<(&Group, &Member), Refusal> {
+        match self.find(group, member, epoch)? {
+            (_, found) if found.away() => {
+                Err(Refusal::MemberUnknown { group: group.clone(), member: member.clone() })
+            }
+            found => Ok(found),
+        }
+    }
+
+    /// The same, also while it is away.
+    fn find(
         &self,
         group: &GroupId,
         member: &MemberId,

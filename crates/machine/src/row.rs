@@ -17,6 +17,14 @@
 //! | 35 placed partition | shard | topic, number, replicas | by that partition's changes |
 //! | 36 feature | name | level | when set |
 //! | 37 setting | name | value | when set |
+//! | 38 placed coordinator | shard | replicas | by that coordinator's changes |
+//! | 64 coordinator | | log time, counters, last epoch of groups that are gone | by every command |
+//! | 65 group | name | epoch, pause, since when it is empty | by that group's epochs |
+//! | 66 group member | group, 0, member | who it is, what it wants | when it joins, resubscribes, goes away |
+//! | 67 group holding | group, 0, member | what it owns and is to own | when its partitions move |
+//! | 68 group offset | group, 0, topic id, partition | offset commit | by each |
+//! | 69 known topic | name | a topic as it was last seen | by sights, as long as some member wants it |
+//! | 70 topic pattern | pattern | topics that it matches | by sights, as long as some member has it |
 
 use crate::encoding::{Field, Reader};
 use crate::outcome::Broken;
@@ -40,6 +48,7 @@ pub enum RowKind {
     PlacedPartition = 35,
     Feature = 36,
     Setting = 37,
+    PlacedCoordinator = 38,
     Coordinator = 64,
     Group = 65,
     GroupMember = 66,
@@ -47,7 +56,6 @@ pub enum RowKind {
     GroupOffset = 68,
     KnownTopic = 69,
     TopicPattern = 70,
-    PlacedCoordinator = 38,
 }
 
 impl RowKind {

@@ -57,6 +57,11 @@ impl Group {
         Self { head, members, offsets, instances, owners: BTreeMap::new(), targets: BTreeMap::new() }
     }
 
+    /// A new group, whose epochs begin after this one.
+    pub(super) fn after(epoch: GroupEpoch) -> Self {
+        Self::new(Head { epoch, ..Head::default() })
+    }
+
     /// Counts the changes of members, subscriptions and topics, and seeks. The target is always the one of
     /// this epoch.
     pub fn epoch(&self) -> GroupEpoch {
@@ -163,6 +168,20 @@ impl Group {
             partitions,
             must_acknowledge: !member.holding.revoking.is_empty(),
         }
+    }
+
+    /// Takes a member in, with all that it owns and is to own.
+    pub(super) fn seat(&mut self, id: &MemberId, member: Member) {
+        let holding = &member.holding;
+        let owned = each(&holding.assigned).chain(each(&holding.revoking));
+        self.owners.extend(owned.map(|place| (place, id.clone())));
+        for (topic, partitions) in &holding.target {
+            self.targets.extend(partitions.iter().map(|partition| ((*topic, *partition), id.clone())));
+        }
+        if let Some(instance) = member.instance() {
+            self.instances.insert(instance.clone(), id.clone());
+        }
+        self.members.insert(id.clone(), member);
     }
 
     /// Builds what follows from the members, after loading; says which partition has two owners.

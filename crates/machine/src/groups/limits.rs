@@ -4,7 +4,7 @@ use super::command::{Join, OffsetCommit, Sight, Subscription};
 use super::refusal::Refusal;
 use flotilla_types::limits::{
     GROUP_OFFSETS_MAX, OFFSET_COMMITS_MAX, OFFSET_METADATA_MAX, SUBSCRIPTION_MAX_TOPICS,
-    TOPIC_PATTERN_MAX_LEN,
+    TOPIC_MAX_PARTITIONS, TOPIC_PATTERN_MAX_LEN,
 };
 
 /// Most groups of one coordinator.
@@ -62,6 +62,14 @@ pub(super) fn check_subscription(subscription: &Subscription) -> Result<(), Refu
     Ok(())
 }
 
+/// Room for one more group.
+pub(super) fn check_groups(groups: usize) -> Result<(), Refusal> {
+    if groups >= GROUPS_MAX {
+        return Err(Refusal::LimitReached { what: "groups", limit: GROUPS_MAX as u64 });
+    }
+    Ok(())
+}
+
 /// A client that may join, as far as its own words go.
 pub(super) fn check_join(join: &Join) -> Result<(), Refusal> {
     check_subscription(&join.subscription)?;
@@ -76,6 +84,14 @@ pub(super) fn check_sight(sight: &Sight) -> Result<(), Refusal> {
             what: "topics and patterns seen at once",
             limit: SIGHT_MAX as u64,
         });
+    }
+    let mut lives = sight.topics.values().flatten();
+    if let Some(life) = lives.find(|life| life.partitions > TOPIC_MAX_PARTITIONS) {
+        return Err(invalid(
+            "sight.topics",
+            format!("{} partitions", life.partitions),
+            "expected at most 10000",
+        ));
     }
     match sight.patterns.keys().find(|pattern| pattern.len() > TOPIC_PATTERN_MAX_LEN) {
         Some(pattern) => {
@@ -107,9 +123,9 @@ pub(super) fn check_commit(commit: &OffsetCommit) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Room for one more partition with an offset.
+/// Room for partitions with an offset: how many there are to be.
 pub(super) fn check_room(offsets: usize) -> Result<(), Refusal> {
-    if offsets >= GROUP_OFFSETS_MAX {
+    if offsets > GROUP_OFFSETS_MAX {
         return Err(Refusal::LimitReached { what: "offsets of the group", limit: GROUP_OFFSETS_MAX as u64 });
     }
     Ok(())

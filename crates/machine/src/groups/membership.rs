@@ -1,9 +1,9 @@
 //! Members come, change what they want, give partitions up, go, and are removed.
 
 use super::command::{Join, Overdue, Sight, Subscription};
-use super::group::{Group, Head};
+use super::group::{Group, Place};
 use super::limits;
-use super::member::{Holding, Identity, Member, Partitions};
+use super::member::{Identity, Member, Partitions, each};
 use super::outcome::{Answer, Cause, MemberState};
 use super::reconcile::Touched;
 use super::refusal::Refusal;
@@ -18,93 +18,61 @@ impl Groups {
     pub(super) fn join(&mut self, step: &mut Step<'_>, join: &Join) -> Result<Answer, Refusal> {
         limits::check_join(join)?;
         let existing = self.all.get(&join.group);
-        if existing.is_none() && self.all.len() >= limits::GROUPS_MAX {
-            return Err(Refusal::LimitReached { what: "groups", limit: limits::GROUPS_MAX as u64 });
+        if existing.is_none() {
+            limits::check_groups(self.all.len())?;
         }
+        let holder = existing.map(|group| other_holder(group, join)).transpose()?.flatten();
         let rejoins = existing.is_some_and(|group| group.members.contains_key(&join.member));
-        let holder = join.instance.as_ref().and_then(|instance| existing?.instances.get(instance)).cloned();
-        let holder = holder.filter(|holder| *holder != join.member);
-        if let (Some(holder), Some(instance)) = (&holder, &join.instance) {
-            let away = existing.and_then(|group| group.members.get(holder)).is_some_and(Member::away);
-            if !away && !join.holder_gone {
-                return Err(Refusal::InstanceHeld { instance: instance.clone(), holder: holder.clone() });
-            }
-        }
         let limit = join.members_max.min(limits::MEMBERS_MAX);
         let count = existing.map_or(0, |group| group.members.len());
         if !rejoins && holder.is_none() && count >= limit as usize {
             return Err(Refusal::GroupFull { group: join.group.clone(), limit });
         }
         let mut touched = Touched::new(step.at);
-        let mut group = self.all.remove(&join.group).unwrap_or_else(|| Group::new(Head::default()));
-        let mut identity = Identity {
-            joined: GroupEpoch(group.head.epoch.get().saturating_add(1)),
+        let mut group = self.all.remove(&join.group).unwrap_or_else(|| Group::after(*step.last_epoch));
+        let before = group.begin_epoch(&mut touched);
+        let identity = Identity {
+            joined: group.epoch(),
             instance: join.instance.clone(),
             away: false,
             subscription: join.subscription.clone(),
             peer: limits::cut(&join.peer),
         };
-        let taken_over =
-            holder.as_ref().and_then(|holder| Some((holder.clone(), group.members.remove(holder)?)));
-        let (cause, moves) = match taken_over {
-            // Another process of the same static member: whatever the first had is its, in a new epoch.
-            Some((old, before)) => {
-                self.topics.unwant(&join.group, &before, step.changes);
-                touched.removed.push(old.clone());
-                let same = before.subscription() == &join.subscription;
-                if rejoins {
-                    self.drop_member(&join.group, &mut group, &join.member, step, &mut touched);
-                }
-                let mut holding = before.holding;
-                // A new process has nothing in its hands.
-                let revoked = std::mem::take(&mut holding.revoking);
-                holding.held = None;
-                let freed = group.disown(&revoked);
-                for place in super::member::each(&holding.assigned) {
-                    group.owners.insert(place, join.member.clone());
-                }
-                for (topic, partitions) in &holding.target {
-                    for partition in partitions {
-                        group.targets.insert((*topic, *partition), join.member.clone());
-                    }
-                }
-                group.members.insert(join.member.clone(), Member::new(identity, holding));
-                group.begin_epoch(&mut touched);
-                group.release(&freed, &mut touched);
-                (Cause::Replaced { old, new: join.member.clone() }, !same || !freed.is_empty())
-            }
-            None if rejoins => {
-                let instance = group.members.get(&join.member).and_then(|m| m.identity.instance.clone());
-                if identity.instance.is_none() {
-                    identity.instance = instance;
-                }
-                self.drop_member(&join.group, &mut group, &join.member, step, &mut touched);
-                group.members.insert(join.member.clone(), Member::new(identity, Holding::default()));
-                (Cause::Rejoined(join.member.clone()), true)
-            }
-            None => {
-                group.members.insert(join.member.clone(), Member::new(identity, Holding::default()));
-                (Cause::Joined(join.member.clone()), true)
-            }
-        };
+        // Whoever had the instance, or this member's earlier life, hands on what it had: no partition moves for
+        // a restart, or for an answer that was lost.
+        let heir_of = holder.as_ref().or_else(|| rejoins.then_some(&join.member));
+        let had = heir_of.and_then(|id| group.members.get(id));
+        let unchanged = had.is_some_and(|had| had.subscription() == &join.subscription);
+        let mut holding = had.map(|had| had.holding.clone()).unwrap_or_default();
+        // It has nothing in its hands yet, so there is nothing to wait for.
+        let freed: Vec<Place> = each(&std::mem::take(&mut holding.revoking)).collect();
+        holding.held = None;
+        let member = Member::new(identity, holding);
+        self.topics.want(&join.group, &member);
+        for out in holder.iter().chain(rejoins.then_some(&join.member)) {
+            self.drop_member(&join.group, &mut group, out, step, &mut touched);
+        }
         touched.removed.retain(|removed| *removed != join.member);
-        if let Some(instance) = &join.instance {
-            group.instances.insert(instance.clone(), join.member.clone());
-        }
+        group.seat(&join.member, member);
         group.head.empty_since = None;
-        touched.head = true;
         touched.identities.insert(join.member.clone());
-        if let Some(member) = group.members.get(&join.member) {
-            self.topics.want(&join.group, member);
-        }
         self.all.insert(join.group.clone(), group);
-        self.see(step, &join.sight, Some(&join.group));
+        let concerned = self.see(step, &join.sight, Some(&join.group));
+        let moves = concerned || !unchanged || (rejoins && holder.is_some());
         self.with(&join.group, |group, topics| {
             if moves {
-                group.rebalance(topics, &mut touched);
+                group.rebalance_since(before, Some(&join.member), topics, &mut touched);
+            } else {
+                group.release(&freed, &mut touched);
             }
             group.revise(&join.member, &mut touched);
         });
+        let member = join.member.clone();
+        let cause = match holder {
+            Some(old) => Cause::Replaced { old, new: member },
+            None if rejoins => Cause::Rejoined(member),
+            None => Cause::Joined(member),
+        };
         self.conclude(step, &join.group, cause, touched);
         self.member_answer(&join.group, &join.member)
     }
@@ -119,26 +87,27 @@ impl Groups {
         let (id, member, epoch) = sender;
         limits::check_subscription(subscription)?;
         limits::check_sight(sight)?;
-        self.check(id, member, epoch)?;
+        let (_, found) = self.check(id, member, epoch)?;
+        let unchanged = found.subscription() == subscription;
         let mut touched = Touched::new(step.at);
-        let Some(mut group) = self.all.remove(id) else {
-            return Err(Refusal::GroupUnknown { group: id.clone() });
-        };
-        if let Some(before) = group.members.remove(member) {
-            self.topics.unwant(id, &before, step.changes);
-            let identity = Identity { subscription: subscription.clone(), ..before.identity };
-            let now = Member::new(identity, before.holding);
+        if !unchanged {
+            let identity = Identity { subscription: subscription.clone(), ..found.identity.clone() };
+            let now = Member::new(identity, found.holding.clone());
+            // Wanted anew before it is not wanted any more: what both want stays known.
             self.topics.want(id, &now);
-            group.members.insert(member.clone(), now);
+            let before = self.all.get_mut(id).and_then(|group| group.members.insert(member.clone(), now));
+            if let Some(before) = before {
+                self.topics.unwant(id, &before, step.changes);
+            }
+            touched.identities.insert(member.clone());
         }
-        touched.identities.insert(member.clone());
-        self.all.insert(id.clone(), group);
-        self.see(step, sight, Some(id));
-        self.with(id, |group, topics| {
-            group.rebalance(topics, &mut touched);
-            group.revise(member, &mut touched);
-        });
-        self.conclude(step, id, Cause::Resubscribed(member.clone()), touched);
+        if self.see(step, sight, Some(id)) || !unchanged {
+            self.with(id, |group, topics| {
+                group.rebalance(topics, &mut touched);
+                group.revise(member, &mut touched);
+            });
+            self.conclude(step, id, Cause::Resubscribed(member.clone()), touched);
+        }
         self.member_answer(id, member)
     }
 
@@ -164,14 +133,11 @@ impl Groups {
         (id, member, epoch): Sender<'_>,
         temporary: bool,
     ) -> Result<Answer, Refusal> {
-        if epoch > GroupEpoch(0) {
-            match self.check(id, member, epoch) {
-                Err(Refusal::MemberUnknown { .. }) => return Ok(Answer::Left),
-                other => other?,
-            };
-        }
         let found = self.all.get(id).and_then(|group| group.members.get(member));
         let Some(found) = found else { return Ok(Answer::Left) };
+        if epoch > GroupEpoch(0) {
+            self.find(id, member, epoch)?;
+        }
         if temporary && found.instance().is_some() {
             if !found.away() {
                 let mut touched = Touched::new(step.at);
@@ -201,7 +167,10 @@ impl Groups {
         let Some(found) = group.members.get(member) else { return Answer::Expired };
         let unrevoked = group.member_state(found) == MemberState::UnrevokedPartitions;
         let joined_since = epoch < found.joined();
-        if joined_since || (cause == Overdue::Revocation && !unrevoked) {
+        // Whoever has gone on to another epoch has given up all that the leader waited for, even if there is
+        // more to give up by now.
+        let acknowledged = !unrevoked || epoch < group.member_epoch(found);
+        if joined_since || (cause == Overdue::Revocation && acknowledged) {
             return Answer::NotOverdue;
         }
         self.remove(step, id, member, Cause::Expired(member.clone(), cause));
@@ -247,8 +216,9 @@ impl Groups {
         touched.removed.push(member.clone());
     }
 
-    /// Takes in a sight; groups that it concerns are rebalanced, but for the one that is about to be.
-    pub(super) fn see(&mut self, step: &mut Step<'_>, sight: &Sight, but: Option<&GroupId>) {
+    /// Takes in a sight; groups that it concerns are rebalanced. But for one, which the caller rebalances:
+    /// answers whether it must.
+    pub(super) fn see(&mut self, step: &mut Step<'_>, sight: &Sight, but: Option<&GroupId>) -> bool {
         let seen = self.topics.see(sight, step.changes);
         let ids: Vec<GroupId> = if seen.ended.is_empty() {
             seen.groups.iter().cloned().collect()
@@ -257,13 +227,21 @@ impl Groups {
         };
         for id in &ids {
             let mut touched = Touched::new(step.at);
-            self.with(id, |group, _| group.end_topics(&seen.ended, &mut touched));
+            let concerned = seen.groups.contains(id);
+            self.with(id, |group, topics| {
+                let owners = group.end_topics(&seen.ended, &mut touched);
+                if concerned && but != Some(id) {
+                    group.rebalance(topics, &mut touched);
+                }
+                if !concerned {
+                    // Nobody is to have them, but somebody may have waited to be rid of them.
+                    owners.iter().for_each(|owner| group.grant(owner, &mut touched));
+                }
+            });
             self.end_offsets(step, id, &seen.ended);
-            if seen.groups.contains(id) && but != Some(id) {
-                self.with(id, |group, topics| group.rebalance(topics, &mut touched));
-            }
             self.conclude(step, id, Cause::TopicsChanged, touched);
         }
+        but.is_some_and(|but| seen.groups.contains(but))
     }
 
     pub(super) fn with<T>(
@@ -287,6 +265,18 @@ impl Groups {
             told.ok_or_else(|| Refusal::MemberUnknown { group: id.clone(), member: member.clone() })?;
         Ok(Answer::Member(Box::new(told)))
     }
+}
+
+/// The other member that has the instance, and gives way: it is away, or the leader has lost sight of it.
+fn other_holder(group: &Group, join: &Join) -> Result<Option<MemberId>, Refusal> {
+    let Some(instance) = &join.instance else { return Ok(None) };
+    let holder = group.instances.get(instance).filter(|holder| **holder != join.member);
+    let Some(holder) = holder else { return Ok(None) };
+    let away = group.members.get(holder).is_some_and(Member::away);
+    if !away && !join.holder_gone {
+        return Err(Refusal::InstanceHeld { instance: instance.clone(), holder: holder.clone() });
+    }
+    Ok(Some(holder.clone()))
 }
 
 /// What a group's members were, for who must be told.

@@ -1,7 +1,7 @@
 //! How far a group has processed: offset commits, seeks, and what goes with topics and with time.
 
 use super::command::OffsetCommit;
-use super::group::{Committed, Group, Head, Place};
+use super::group::{Committed, Group, Place};
 use super::limits;
 use super::membership::Sender;
 use super::outcome::{Answer, Cause, Move, RefusedOffset};
@@ -10,10 +10,12 @@ use super::refusal::Refusal;
 use super::{Groups, Step, offset_key};
 use crate::row::{self, RowKind};
 use flotilla_types::{GroupEpoch, GroupId, PartitionId, TopicId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Groups forgotten by one command, at most.
 const EXPIRED_AT_ONCE: usize = 100;
+/// No more groups are forgotten by one command once so many offsets are.
+const OFFSETS_EXPIRED_AT_ONCE: usize = 20_000;
 
 impl Groups {
     pub(super) fn commit(
@@ -23,7 +25,8 @@ impl Groups {
         offsets: &[OffsetCommit],
     ) -> Result<Answer, Refusal> {
         limits::check_commits(offsets)?;
-        let (_, found) = self.check(id, member, epoch)?;
+        // Also of one that is away: it may have sent it before it went.
+        let (_, found) = self.find(id, member, epoch)?;
         let mut refused = Vec::new();
         let mut good = Vec::new();
         for commit in offsets {
@@ -77,6 +80,11 @@ impl Groups {
     ) -> Result<Answer, Refusal> {
         limits::check_commits(offsets)?;
         offsets.iter().try_for_each(limits::check_commit)?;
+        // All of them or none.
+        let kept = self.all.get(id).map(|group| &group.offsets);
+        let new: BTreeSet<Place> = offsets.iter().map(|o| (o.topic, o.partition)).collect();
+        let new = new.iter().filter(|place| !kept.is_some_and(|kept| kept.contains_key(place))).count();
+        limits::check_room(kept.map_or(0, BTreeMap::len).saturating_add(new))?;
         self.make(step, id)?;
         let before: Vec<_> = offsets
             .iter()
@@ -137,6 +145,7 @@ impl Groups {
             if !members.is_empty() {
                 group.begin_epoch(&mut touched);
             }
+            *step.last_epoch = group.epoch().max(*step.last_epoch);
             touched.head = false;
             step.events.extend(group.finish(id, Cause::Deleted, touched, step.changes));
             forget(step, id, &group);
@@ -150,17 +159,23 @@ impl Groups {
                 .empty_since()
                 .is_some_and(|since| step.now.saturating_sub(since).max(0) as u64 > retention_ms)
         };
-        let mut due = self.all.iter().filter(|(_, group)| is_due(group)).map(|(id, _)| id.clone());
-        let gone: Vec<GroupId> = due.by_ref().take(EXPIRED_AT_ONCE).collect();
-        let more = due.next().is_some();
-        let mut offsets = 0;
+        let mut gone: Vec<GroupId> = Vec::new();
+        let (mut offsets, mut more) = (0usize, false);
+        for (id, group) in self.all.iter().filter(|(_, group)| is_due(group)) {
+            if gone.len() >= EXPIRED_AT_ONCE || offsets >= OFFSETS_EXPIRED_AT_ONCE {
+                more = true;
+                break;
+            }
+            gone.push(id.clone());
+            offsets = offsets.saturating_add(group.offsets.len());
+        }
         for id in &gone {
             if let Some(group) = self.all.remove(id) {
-                offsets += group.offsets.len() as u32;
+                *step.last_epoch = group.epoch().max(*step.last_epoch);
                 forget(step, id, &group);
             }
         }
-        Answer::OffsetsExpired { groups: gone.len() as u32, offsets, more }
+        Answer::OffsetsExpired { groups: gone.len() as u32, offsets: offsets as u32, more }
     }
 
     /// Offsets of lives of topics that are over go.
@@ -183,16 +198,13 @@ impl Groups {
 
     /// The group, made if it is not there. Without members it is kept anew from now on.
     fn make(&mut self, step: &mut Step<'_>, id: &GroupId) -> Result<(), Refusal> {
-        let full = self.all.len() >= limits::GROUPS_MAX;
-        if full && !self.all.contains_key(id) {
-            return Err(Refusal::LimitReached { what: "groups", limit: limits::GROUPS_MAX as u64 });
+        if !self.all.contains_key(id) {
+            limits::check_groups(self.all.len())?;
         }
-        let group = self.all.entry(id.clone()).or_insert_with(|| Group::new(Head::default()));
+        let first = GroupEpoch(step.last_epoch.get().saturating_add(1));
+        let group = self.all.entry(id.clone()).or_insert_with(|| Group::after(first));
         if group.members.is_empty() {
             group.head.empty_since = Some(step.now);
-            if group.head.epoch == GroupEpoch(0) {
-                group.head.epoch = GroupEpoch(1);
-            }
             row::put(step.changes, RowKind::Group, id.as_str().as_bytes(), &group.head);
         }
         Ok(())
@@ -209,7 +221,7 @@ impl Groups {
         for commit in commits {
             let place = (commit.topic, commit.partition);
             if !group.offsets.contains_key(&place)
-                && let Err(refusal) = limits::check_room(group.offsets.len())
+                && let Err(refusal) = limits::check_room(group.offsets.len().saturating_add(1))
             {
                 refused.push(RefusedOffset { topic: place.0, partition: place.1, refusal });
                 continue;

@@ -43,10 +43,11 @@ impl Touched {
 }
 
 impl Group {
-    /// Another epoch, for a change that concerns the whole group.
-    pub(super) fn begin_epoch(&mut self, touched: &mut Touched) {
-        self.head.epoch = GroupEpoch(self.head.epoch.get().saturating_add(1));
+    /// Another epoch, for a change that concerns the whole group. Answers the one before.
+    pub(super) fn begin_epoch(&mut self, touched: &mut Touched) -> GroupEpoch {
         touched.head = true;
+        let next = GroupEpoch(self.head.epoch.get().saturating_add(1));
+        std::mem::replace(&mut self.head.epoch, next)
     }
 
     /// What this member owns has changed.
@@ -60,12 +61,22 @@ impl Group {
 
     /// Computes the target anew, in a new epoch, and takes the first steps towards it.
     pub(super) fn rebalance(&mut self, topics: &Topics, touched: &mut Touched) {
-        let before = self.head.epoch;
-        self.begin_epoch(touched);
+        let before = self.begin_epoch(touched);
+        self.rebalance_since(before, None, topics, touched);
+    }
+
+    /// The same in an epoch that has begun already. Who has just joined has nothing in its hands.
+    pub(super) fn rebalance_since(
+        &mut self,
+        before: GroupEpoch,
+        joined: Option<&MemberId>,
+        topics: &Topics,
+        touched: &mut Touched,
+    ) {
         self.retarget(topics, touched);
         let all: Vec<MemberId> = self.members.keys().cloned().collect();
         for id in &all {
-            self.revoke(id, before, touched);
+            self.revoke(id, before, joined == Some(id), touched);
         }
         for id in &all {
             self.grant(id, touched);
@@ -110,8 +121,9 @@ impl Group {
         }
     }
 
-    /// Tells a member to give up what it is not to have. One that is away has nothing in its hands.
-    fn revoke(&mut self, id: &MemberId, before: GroupEpoch, touched: &mut Touched) {
+    /// Tells a member to give up what it is not to have. One with empty hands, or that is away, has nothing to
+    /// give up: nobody owns it any more.
+    fn revoke(&mut self, id: &MemberId, before: GroupEpoch, empty_hands: bool, touched: &mut Touched) {
         let Some(member) = self.members.get_mut(id) else { return };
         let super::member::Holding { held, assigned, revoking, target, .. } = &mut member.holding;
         let kept = |(topic, partition): &Place| target.get(topic).is_some_and(|t| t.contains(partition));
@@ -121,7 +133,7 @@ impl Group {
         }
         for place in &surplus {
             let Some(epoch) = remove(assigned, place.0, place.1) else { continue };
-            if member.identity.away {
+            if empty_hands || member.identity.away {
                 self.owners.remove(place);
             } else {
                 revoking.entry(place.0).or_default().insert(place.1, epoch);
@@ -196,14 +208,20 @@ impl Group {
         self.grant(id, touched);
     }
 
-    /// These lives of topics are over: nobody owns their partitions, and nobody has to give them up.
-    pub(super) fn end_topics(&mut self, ended: &BTreeSet<TopicId>, touched: &mut Touched) {
+    /// These lives of topics are over: nobody owns their partitions, and nobody has to give them up. Answers who
+    /// did.
+    pub(super) fn end_topics(
+        &mut self,
+        ended: &BTreeSet<TopicId>,
+        touched: &mut Touched,
+    ) -> BTreeSet<MemberId> {
         let all = (PartitionId(0), PartitionId(u32::MAX));
         let places: Vec<(Place, MemberId)> = ended
             .iter()
             .flat_map(|topic| self.owners.range((*topic, all.0)..=(*topic, all.1)))
             .map(|(place, owner)| (*place, owner.clone()))
             .collect();
+        let mut owners = BTreeSet::new();
         for (place, owner) in places {
             self.owners.remove(&place);
             let Some(member) = self.members.get_mut(&owner) else { continue };
@@ -211,7 +229,9 @@ impl Group {
             remove(&mut holding.assigned, place.0, place.1);
             remove(&mut holding.revoking, place.0, place.1);
             self.revise(&owner, touched);
+            owners.insert(owner);
         }
+        owners
     }
 
     /// What a member owned belongs to nobody now, as far as this says.

@@ -52,16 +52,6 @@ pub enum Refusal {
         /// As given.
         partition: PartitionId,
     },
-    /// The topic has not so many partitions.
-    #[error("topic {topic} has {partitions} partitions, there is no partition {partition}")]
-    PartitionUnknown {
-        /// As given.
-        topic: TopicId,
-        /// As given.
-        partition: PartitionId,
-        /// How many it has.
-        partitions: u32,
-    },
     /// Another member has this instance id and has not left.
     #[error("instance {instance} is held by member {holder}, which has not left")]
     InstanceHeld {
@@ -119,7 +109,6 @@ impl Describe for Refusal {
             Self::MemberUnknown { .. } => Reason::UnknownMemberId,
             Self::Fenced { .. } => Reason::FencedMemberEpoch,
             Self::Stale { .. } | Self::NotOwned { .. } => Reason::StaleMemberEpoch,
-            Self::PartitionUnknown { .. } => Reason::UnknownTopicOrPartition,
             Self::InstanceHeld { .. } => Reason::UnreleasedInstanceId,
             Self::UnsupportedAssignor { .. } => Reason::UnsupportedAssignor,
             Self::GroupFull { .. } => Reason::GroupMaxSizeReached,

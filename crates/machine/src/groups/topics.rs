@@ -7,6 +7,7 @@ use super::member::Member;
 use crate::encoding::fields;
 use crate::row::{self, RowKind};
 use bytes::Bytes;
+use flotilla_types::limits::TOPIC_MAX_PARTITIONS;
 use flotilla_types::{ChangeSet, GroupId, LogIndex, TopicId, TopicName};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -150,15 +151,23 @@ impl Topics {
     /// Takes in what the leader sees, where it is not older than what is known.
     pub fn see(&mut self, sight: &Sight, changes: &mut ChangeSet) -> Seen {
         let mut seen = Seen::default();
+        // Before the patterns, so that the end of a topic is noticed before it is forgotten with the pattern that
+        // matched it; and after them, for what they match only now.
+        self.see_topics(sight, &mut seen, changes);
         for (pattern, topics) in &sight.patterns {
             self.see_pattern(sight.as_of, pattern, topics, &mut seen, changes);
         }
-        for (name, life) in &sight.topics {
-            self.see_topic(sight.as_of, name, life.as_ref(), &mut seen, changes);
-        }
-        let lives = |id: &&TopicId| !self.names.contains_key(id);
-        seen.ended.extend(sight.gone.iter().filter(lives));
+        self.see_topics(sight, &mut seen, changes);
+        // Ids are controller indices: a later one was made since.
+        let gone = |id: &&TopicId| id.get() <= sight.as_of.get() && !self.names.contains_key(id);
+        seen.ended.extend(sight.gone.iter().filter(gone));
         seen
+    }
+
+    fn see_topics(&mut self, sight: &Sight, seen: &mut Seen, changes: &mut ChangeSet) {
+        for (name, life) in &sight.topics {
+            self.see_topic(sight.as_of, name, life.as_ref(), seen, changes);
+        }
     }
 
     fn see_pattern(
@@ -172,10 +181,14 @@ impl Topics {
         let Some(groups) = self.by_pattern.get(pattern) else { return };
         let before = self.patterns.get(pattern);
         let topics: BTreeSet<_> = topics.iter().take(PATTERN_TOPICS_MAX).cloned().collect();
-        if before.is_some_and(|before| as_of < before.as_of || before.topics == topics) {
+        if before.is_some_and(|before| {
+            as_of < before.as_of || *before == Matches { as_of, topics: topics.clone() }
+        }) {
             return;
         }
-        seen.groups.extend(groups.keys().cloned());
+        if before.is_none_or(|before| before.topics != topics) {
+            seen.groups.extend(groups.keys().cloned());
+        }
         for name in &topics {
             *self.matched.entry(name.clone()).or_default() += 1;
         }
@@ -212,7 +225,8 @@ impl Topics {
                 life.partitions = life.partitions.max(known.partitions);
             }
         }
-        if before.is_some() && known == life.as_ref() {
+        // Also if it is as before it is newer: nothing from in between may undo it.
+        if before.is_some_and(|before| before.as_of == as_of) && known == life.as_ref() {
             return;
         }
         let shape = |life: Option<&TopicLife>| life.map(|life| (life.id, life.partitions));
@@ -257,6 +271,9 @@ impl Topics {
     }
 
     pub fn load_known(&mut self, name: TopicName, known: Known) -> Result<(), String> {
+        if known.life.as_ref().is_some_and(|life| life.partitions > TOPIC_MAX_PARTITIONS) {
+            return Err(format!("topic {name} has more partitions than there can be"));
+        }
         if let Some(life) = &known.life
             && let Some(other) = self.names.insert(life.id, name.clone())
         {

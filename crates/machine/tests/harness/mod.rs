@@ -1,6 +1,7 @@
 //! A shard that is checked at every step: what it gives back must agree with what it keeps.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod groups;
 pub mod script;
 
 use bytes::Bytes;

@@ -94,15 +94,18 @@ impl<'a> Table<'a> {
         self.takers(subject).filter_map(|camp| camp.seats.first()).map(|(load, _)| *load).min()
     }
 
+    /// Who has this partition still, if that member wants the topic.
+    pub fn owner(&self, (subject, partition): (Subject, usize)) -> Option<Seat> {
+        let topic = self.problem.subjects.get(subject)?;
+        let owner = topic.owner.get(partition).copied().flatten()?;
+        self.problem.seats.get(owner).filter(|seated| topic.classes.contains(&seated.class)).map(|_| owner)
+    }
+
     /// Who gets this partition: who has least; of those its owner; of the others one near a replica of it.
     pub fn lightest(&self, (subject, partition): (Subject, usize)) -> Option<(usize, Seat)> {
         let topic = self.problem.subjects.get(subject)?;
         let least = self.least(subject)?;
-        let owner = topic.owner.get(partition).copied().flatten();
-        if let Some(owner) = owner
-            && self.load(owner) == least
-            && self.problem.seats.get(owner).is_some_and(|seated| topic.classes.contains(&seated.class))
-        {
+        if let Some(owner) = self.owner((subject, partition)).filter(|owner| self.load(*owner) == least) {
             return Some((least, owner));
         }
         let firsts = self.takers(subject).filter_map(|camp| Some((camp.seats.first()?, camp.rack)));

@@ -22,15 +22,24 @@ pub(super) fn plan(problem: &Problem<'_>) -> Plan {
 fn place_orphans(problem: &Problem<'_>, table: &mut Table<'_>) {
     let orphans = table.orphans();
     let partitions: usize = problem.subjects.iter().map(|subject| subject.before.len()).sum();
-    // First to members near a replica, up to what everyone gets anyway.
+    // Up to what everyone gets anyway: first to those who have it still, then to members near a replica.
     let share = partitions.checked_div(problem.seats.len()).unwrap_or(0);
-    let mut left = Vec::with_capacity(orphans.len());
+    let mut near = Vec::new();
     for place in orphans {
+        match table.owner(place).filter(|owner| table.load(*owner) < share) {
+            Some(owner) => table.place(place, owner),
+            None => near.push(place),
+        }
+    }
+    let mut left = Vec::new();
+    for place in near {
         match table.lightest_near(place).filter(|(load, _)| *load < share) {
             Some((_, seat)) => table.place(place, seat),
             None => left.push(place),
         }
     }
+    // Those that somebody has still come last: then there is the most choice of who has least.
+    left.sort_by_key(|place| table.owner(*place).is_some());
     for place in left {
         if let Some((_, seat)) = table.lightest(place) {
             table.place(place, seat);
