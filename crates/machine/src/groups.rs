@@ -184,10 +184,10 @@ impl Groups {
             Command::Expire { group, member, epoch, cause, now: _ } => {
                 Ok(self.expire(step, (group, member, *epoch), *cause))
             }
-            Command::Commit { group, member: Some((member, epoch)), offsets, now: _ } => {
-                self.commit(step, (group, member, *epoch), offsets)
+            Command::Commit { group, member: Some((member, epoch)), number, offsets, now: _ } => {
+                self.commit(step, (group, member, *epoch), *number, offsets)
             }
-            Command::Commit { group, member: None, offsets, now: _ } => {
+            Command::Commit { group, member: None, number: _, offsets, now: _ } => {
                 self.commit_without_member(step, group, offsets)
             }
             Command::Seek { group, offsets, now: _ } => self.seek(step, group, offsets),

@@ -69,6 +69,7 @@ impl Broker {
             let command = Command::Commit {
                 group: commit.group.clone(),
                 member: commit.member.clone().map(|(member, epoch)| (member, GroupEpoch(epoch))),
+                number: commit.number,
                 offsets: offsets.collect(),
                 now: self.clock.wall(),
             };

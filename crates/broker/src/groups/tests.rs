@@ -74,7 +74,7 @@ async fn send(node: &Node, heartbeat: Heartbeat) -> Result<HeartbeatAnswer, Erro
 
 async fn commit(node: &Node, by: Option<(&str, u64)>, offsets: Vec<OffsetCommit>) -> Vec<Reason> {
     let by = by.map(|(id, epoch)| (member(id), epoch));
-    let request = CommitOffsets { group: group(), member: by, offsets };
+    let request = CommitOffsets { group: group(), member: by, number: 0, offsets };
     match node.broker.commit_offsets(&context(), request).await {
         Ok(failures) => failures.into_iter().map(|failure| failure.failure.reason).collect(),
         Err(error) => vec![error.describe().reason],

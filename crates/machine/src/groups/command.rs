@@ -78,6 +78,9 @@ pub enum Command {
         group: GroupId,
         /// Who commits, with the member epoch it sent.
         member: Option<(MemberId, GroupEpoch)>,
+        /// Rises with each call of a member; 0 = not numbered. What a later call of the same member has stored
+        /// is not overwritten by an earlier one that was held up on its way.
+        number: u64,
         /// What is committed.
         offsets: Vec<OffsetCommit>,
         /// The leader's clock.
@@ -348,8 +351,8 @@ impl Command {
             Self::Expire { group, member, epoch, cause, now } => {
                 put!(out, kind::EXPIRE, group, member, epoch, cause, now);
             }
-            Self::Commit { group, member, offsets, now } => {
-                put!(out, kind::COMMIT, group, member, offsets, now);
+            Self::Commit { group, member, number, offsets, now } => {
+                put!(out, kind::COMMIT, group, member, number, offsets, now);
             }
             Self::Seek { group, offsets, now } => put!(out, kind::SEEK, group, offsets, now),
             Self::Configure { group, paused_until, now } => {
@@ -369,7 +372,7 @@ impl Command {
             kind::ACKNOWLEDGE => take!(r, Acknowledge { group, member, epoch, revision, owned, now }),
             kind::LEAVE => take!(r, Leave { group, member, epoch, temporary, now }),
             kind::EXPIRE => take!(r, Expire { group, member, epoch, cause, now }),
-            kind::COMMIT => take!(r, Commit { group, member, offsets, now }),
+            kind::COMMIT => take!(r, Commit { group, member, number, offsets, now }),
             kind::SEEK => take!(r, Seek { group, offsets, now }),
             kind::CONFIGURE => take!(r, Configure { group, paused_until, now }),
             kind::DELETE => take!(r, Delete { group, force, now }),

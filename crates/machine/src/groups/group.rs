@@ -47,9 +47,20 @@ pub struct Committed {
     pub metadata: String,
     /// Log time.
     pub committed_at: TimestampMs,
+    /// Which life of a member stored it, by the epoch it joined with, and by which of its calls. Absent where
+    /// nobody did, or the call had no number.
+    pub(super) call: Option<(GroupEpoch, u64)>,
 }
 
-fields!(Committed { offset, leader_epoch, metadata, committed_at });
+fields!(Committed { offset, leader_epoch, metadata, committed_at, call });
+
+impl Committed {
+    /// Whether a later call of the same life of a member stored this.
+    pub(super) fn overtook(&self, call: Option<(GroupEpoch, u64)>) -> bool {
+        let calls = self.call.zip(call);
+        calls.is_some_and(|((life, number), (other, given))| life == other && number > given)
+    }
+}
 
 impl Group {
     pub(super) fn new(head: Head) -> Self {

@@ -22,11 +22,13 @@ impl Groups {
         &mut self,
         step: &mut Step<'_>,
         (id, member, epoch): Sender<'_>,
+        number: u64,
         offsets: &[OffsetCommit],
     ) -> Result<Answer, Refusal> {
         limits::check_commits(offsets)?;
         // Also of one that is away: it may have sent it before it went.
         let (_, found) = self.find(id, member, epoch)?;
+        let call = (number > 0).then(|| (found.joined(), number));
         let mut refused = Vec::new();
         let mut good = Vec::new();
         for commit in offsets {
@@ -43,7 +45,7 @@ impl Groups {
                 Err(refusal) => refused.push(RefusedOffset { topic, partition, refusal }),
             }
         }
-        self.store(step, id, &good, &mut refused);
+        self.store(step, id, &good, call, &mut refused);
         Ok(Answer::Committed { refused })
     }
 
@@ -67,7 +69,7 @@ impl Groups {
         }
         if !good.is_empty() {
             self.make(step, id)?;
-            self.store(step, id, &good, &mut refused);
+            self.store(step, id, &good, None, &mut refused);
         }
         Ok(Answer::Committed { refused })
     }
@@ -92,7 +94,7 @@ impl Groups {
             .collect();
         let all: Vec<&OffsetCommit> = offsets.iter().collect();
         let mut refused = Vec::new();
-        self.store(step, id, &all, &mut refused);
+        self.store(step, id, &all, None, &mut refused);
         let mut touched = Touched::new(step.at);
         self.with(id, |group, _| {
             if group.members.is_empty() {
@@ -210,17 +212,23 @@ impl Groups {
         Ok(())
     }
 
+    /// Keeps these. What was overtaken on its way by a later call is as good as kept: that one was, too.
     fn store(
         &mut self,
         step: &mut Step<'_>,
         id: &GroupId,
         commits: &[&OffsetCommit],
+        call: Option<(GroupEpoch, u64)>,
         refused: &mut Vec<RefusedOffset>,
     ) {
         let Some(group) = self.all.get_mut(id) else { return };
         for commit in commits {
             let place = (commit.topic, commit.partition);
-            if !group.offsets.contains_key(&place)
+            let before = group.offsets.get(&place);
+            if before.is_some_and(|before| before.overtook(call)) {
+                continue;
+            }
+            if before.is_none()
                 && let Err(refusal) = limits::check_room(group.offsets.len().saturating_add(1))
             {
                 refused.push(RefusedOffset { topic: place.0, partition: place.1, refusal });
@@ -231,6 +239,7 @@ impl Groups {
                 leader_epoch: commit.leader_epoch,
                 metadata: commit.metadata.clone(),
                 committed_at: step.now,
+                call,
             };
             row::put(step.changes, RowKind::GroupOffset, &offset_key(id, place), &committed);
             group.offsets.insert(place, committed);

@@ -206,7 +206,8 @@ impl World {
                 let by = (!words.bare[0].contains(':')).then(|| words.member());
                 let offsets = self.offsets(words);
                 let member = by.map(|by| (by.clone(), epoch(&by)));
-                Command::Commit { group, member, offsets, now }
+                let number = words.number("number").unwrap_or(0);
+                Command::Commit { group, member, number, offsets, now }
             }
             "seek" => Command::Seek { group, offsets: self.offsets(words), now },
             "configure" => {

@@ -7,6 +7,7 @@
 use super::super::Heartbeat;
 use super::super::memory::{Place, Told};
 use crate::broker::Broker;
+use crate::routes::Routes;
 use flotilla_machine::groups::{self as rules, Command, Groups as Rules, Member, MemberState};
 use flotilla_types::{GroupEpoch, PartitionId, TopicId, TopicName};
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,7 +42,7 @@ impl Broker {
             || heartbeat.subscription.is_some()
             || GroupEpoch(heartbeat.member_epoch) < group.member_epoch(member);
         if let Some(owned) = &heartbeat.owned {
-            let (owned, unknown) = by_id(groups, owned);
+            let (owned, unknown) = by_id(groups, &self.routes(), owned);
             let unrevoked = group.member_state(member) == MemberState::UnrevokedPartitions;
             // Only what it was told to give up can be taken for given up.
             if unrevoked && told && lacks(&owned, member.revoking()) {
@@ -79,15 +80,17 @@ fn is_same(owned: &Owned, member: &Member) -> bool {
     owned.iter().all(|(topic, partitions)| count(partitions.len(), topic)) && !lacks(owned, member.assigned())
 }
 
-/// What a member says it owns, by the topics' ids as the coordinator knows them, and whether it owns something of a
-/// topic that it does not know: nobody can own that.
-fn by_id(groups: &Rules, owned: &[(TopicName, PartitionId)]) -> (Owned, bool) {
+/// What a member says it owns, by the topics' ids as the coordinator knows them. A topic that nobody wants any more
+/// it has forgotten, while a member may still be about to give it up: this node knows it. And whether it owns
+/// something of a topic that is not known at all: nobody can own that.
+fn by_id(groups: &Rules, routes: &Routes, owned: &[(TopicName, PartitionId)]) -> (Owned, bool) {
     let mut ids = Owned::new();
     let mut unknown = false;
     for (topic, partition) in owned {
-        match groups.topics().get(topic).and_then(|known| known.life.as_ref()) {
-            Some(life) => {
-                ids.entry(life.id).or_default().insert(*partition);
+        let known = groups.topics().get(topic).and_then(|known| known.life.as_ref()).map(|life| life.id);
+        match known.or_else(|| routes.topics.get(topic).map(|route| route.id)) {
+            Some(id) => {
+                ids.entry(id).or_default().insert(*partition);
             }
             None => unknown = true,
         }

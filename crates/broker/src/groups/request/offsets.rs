@@ -10,6 +10,9 @@ pub struct CommitOffsets {
     pub group: GroupId,
     /// Who; `None` for an administrator, who may while nobody is in the group.
     pub member: Option<(MemberId, u64)>,
+    /// Rises with each call of a member, so that one that was held up on its way does not undo a later one;
+    /// 0 = not numbered.
+    pub number: u64,
     /// At most [`flotilla_types::limits::OFFSET_COMMITS_MAX`].
     pub offsets: Vec<OffsetCommit>,
 }

@@ -169,3 +169,25 @@ async fn who_leaves_may_say_any_epoch_it_ever_had_and_leave_twice() {
     send(&node, Heartbeat { group: other.clone(), ..leave("a", 1) }).await.unwrap();
     assert_eq!(reason(node.broker.get_group(&context(), other).await), Reason::NotFound, "nothing is made");
 }
+
+/// A topic that nobody wants any more is forgotten by the coordinator while a member is still about to give it up: what
+/// the member says it owns counts all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_wants_any_more_is_not_given_on_before_it_is_given_up() {
+    let node = with_topic(2).await;
+    node.topic("bills", 1, TopicConfig::default()).await;
+    let a = send(&node, join("a", &["orders"])).await.unwrap();
+    let mine = owned(&a);
+    assert_eq!(mine.len(), 2);
+    let wish = Heartbeat { subscription: Some(to(&["bills"])), ..beat("a", a.member_epoch, Duration::ZERO) };
+    let told = send(&node, wish).await.unwrap();
+    assert!(owned(&told).is_empty(), "first it has to give up what it had");
+    let not_yet = Heartbeat { owned: Some(mine), ..beat("a", told.member_epoch, Duration::ZERO) };
+    send(&node, not_yet).await.unwrap();
+    let b = send(&node, join("b", &["orders"])).await.unwrap();
+    assert!(owned(&b).is_empty(), "a has not given it up");
+    let given_up = Heartbeat { owned: Some(Vec::new()), ..beat("a", told.member_epoch, Duration::ZERO) };
+    send(&node, given_up).await.unwrap();
+    let b = send(&node, beat("b", b.member_epoch, SOON)).await.unwrap();
+    assert_eq!(owned(&b).len(), 2);
+}

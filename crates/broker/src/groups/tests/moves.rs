@@ -130,6 +130,7 @@ async fn a_lost_answer_is_asked_for_again_where_that_does_no_harm() {
     let asked = CommitOffsets {
         group: group(),
         member: Some((member("a"), joined.member_epoch)),
+        number: 1,
         offsets: vec![offset("orders", 0, 0)],
     };
     let lost = broker.commit_offsets(&context(), asked).await.unwrap_err().describe();

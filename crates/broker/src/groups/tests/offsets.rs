@@ -84,3 +84,17 @@ async fn positions_are_moved_on_live_groups_within_the_log() {
     let copied = node.broker.seek_group(&context(), like).await.unwrap();
     assert_eq!((copied.moves[0].from, copied.moves[0].to), (None, 8));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_was_held_up_does_not_undo_a_later_one() {
+    let node = with_topic(1).await;
+    let topic = TopicName::new("orders").unwrap();
+    node.produce(batch(&topic, &["x", "y", "z"], None)).await.unwrap();
+    let epoch = send(&node, join("a", &["orders"])).await.unwrap().member_epoch;
+    for (number, to) in [(1, 1), (3, 3), (2, 2)] {
+        let member = Some((member("a"), epoch));
+        let commit = CommitOffsets { group: group(), member, number, offsets: vec![offset("orders", 0, to)] };
+        assert_eq!(node.broker.commit_offsets(&context(), commit).await.unwrap(), []);
+    }
+    assert_eq!(stored(&node).await, BTreeMap::from([(("orders".to_owned(), 0), 3)]));
+}

@@ -12,6 +12,7 @@ async fn groups_are_listed_described_explained_and_deleted() {
         let request = CommitOffsets {
             group: GroupId::new(name).unwrap(),
             member: None,
+            number: 0,
             offsets: vec![offset("orders", 0, if name == "c.1" { 3 } else { 1 })],
         };
         assert_eq!(node.broker.commit_offsets(&context(), request).await.unwrap(), []);

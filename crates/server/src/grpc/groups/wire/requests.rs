@@ -107,9 +107,13 @@ pub fn commit(wire: v1::CommitOffsetsRequest) -> Result<CommitOffsets, Invalid> 
             epoch("member_epoch", wire.member_epoch)?,
         )),
     };
+    let number = u64::try_from(wire.commit_number).map_err(|_| {
+        Invalid::new("commit_number", format!("is {}, expected at least 0", wire.commit_number))
+    })?;
     Ok(CommitOffsets {
         group: group_id(&wire.group_id)?,
         member,
+        number,
         offsets: wire.offsets.into_iter().map(offset).collect::<Result<_, _>>()?,
     })
 }

@@ -156,6 +156,7 @@ async fn what_offset_commits_refuse() {
         ("no group", v1::CommitOffsetsRequest { group_id: String::new(), ..by(epoch, none()) }, INVALID),
         ("10 kB group", v1::CommitOffsetsRequest { group_id: long(), ..by(epoch, none()) }, INVALID),
         ("10 kB member", v1::CommitOffsetsRequest { member_id: long(), ..by(epoch, none()) }, INVALID),
+        ("number below 0", v1::CommitOffsetsRequest { commit_number: -1, ..by(epoch, none()) }, INVALID),
         ("epoch below 0", by(-1, none()), INVALID),
         (
             "epoch of nobody",
