@@ -9,6 +9,7 @@ use flotilla_proto::peer::v1 as wire;
 use flotilla_proto::peer::v1::peer_client::PeerClient;
 use flotilla_raft::{Lane, PeerState};
 use flotilla_types::NodeId;
+use futures::StreamExt;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -239,6 +240,9 @@ impl Keeper {
         let link = self.link.upgrade().ok_or(None)?;
         let address = link.endpoint.lock().clone();
         let queue = Arc::clone(link.lane(self.lane));
+        // Dropped with this conversation. The connection alone would keep an abandoned stream of packets
+        // alive: it would take frames from the queue, and the peer would see a stream that stands.
+        let (_converses, ended) = tokio::sync::oneshot::channel::<()>();
         let connect = async {
             let channel = endpoint(&address, settings)?.connect().await.map_err(|error| {
                 link.tried(&self.shared, &address, is_refused(&error));
@@ -246,7 +250,7 @@ impl Keeper {
             })?;
             link.tried(&self.shared, &address, false);
             let mut client = PeerClient::new(channel).max_encoding_message_size(PACKET_MAX_BYTES);
-            let packets = self.packets(&queue, labels.clone());
+            let packets = self.packets(&queue, labels.clone()).take_until(ended);
             let mut receipts =
                 client.exchange(packets).await.map_err(|status| status.message().to_owned())?.into_inner();
             let receipt = receipts.message().await.map_err(|status| status.message().to_owned())?;
