@@ -270,7 +270,7 @@ impl Groups {
         for (id, group) in &mut self.all {
             group.index().map_err(|why| Broken::new(format!("group {id}: {why}")))?;
             for member in group.members.values() {
-                self.topics.want(id, member);
+                self.topics.want(id, member.subscription());
             }
         }
         self.topics.check_loaded().map_err(Broken::new)

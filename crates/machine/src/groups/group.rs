@@ -1,7 +1,7 @@
 //! A group: its members, who owns which partition, and how far each has been processed.
 
-use super::command::Assignor;
-use super::member::{Member, each};
+use super::command::{Assignor, Subscription};
+use super::member::{Identity, Member, each};
 use super::outcome::{AssignedPartition, Assignment, GroupState, MemberState};
 use super::topics::Topics;
 use crate::encoding::fields;
@@ -193,6 +193,15 @@ impl Group {
             self.instances.insert(instance.clone(), id.clone());
         }
         self.members.insert(id.clone(), member);
+    }
+
+    /// A member wants something else from now on. Answers what it wanted.
+    pub(super) fn rewish(&mut self, id: &MemberId, wish: &Subscription) -> Option<Subscription> {
+        let member = self.members.remove(id)?;
+        let old = member.identity.subscription.clone();
+        let identity = Identity { subscription: wish.clone(), ..member.identity };
+        self.members.insert(id.clone(), Member::new(identity, member.holding));
+        Some(old)
     }
 
     /// Builds what follows from the members, after loading; says which partition has two owners.

@@ -28,6 +28,9 @@ impl Groups {
         if !rejoins && holder.is_none() && count >= limit as usize {
             return Err(Refusal::GroupFull { group: join.group.clone(), limit });
         }
+        // Wanted anew and seen before the old wish ends: what both want is never forgotten in between.
+        self.topics.want(&join.group, &join.subscription);
+        let concerned = self.see(step, &join.sight, Some(&join.group));
         let mut touched = Touched::new(step.at);
         let mut group = self.all.remove(&join.group).unwrap_or_else(|| Group::after(*step.last_epoch));
         let before = group.begin_epoch(&mut touched);
@@ -48,7 +51,6 @@ impl Groups {
         let freed: Vec<Place> = each(&std::mem::take(&mut holding.revoking)).collect();
         holding.held = None;
         let member = Member::new(identity, holding);
-        self.topics.want(&join.group, &member);
         for out in holder.iter().chain(rejoins.then_some(&join.member)) {
             self.drop_member(&join.group, &mut group, out, step, &mut touched);
         }
@@ -57,7 +59,6 @@ impl Groups {
         group.head.empty_since = None;
         touched.identities.insert(join.member.clone());
         self.all.insert(join.group.clone(), group);
-        let concerned = self.see(step, &join.sight, Some(&join.group));
         let moves = concerned || !unchanged || (rejoins && holder.is_some());
         self.with(&join.group, |group, topics| {
             if moves {
@@ -89,19 +90,14 @@ impl Groups {
         limits::check_sight(sight)?;
         let (_, found) = self.check(id, member, epoch)?;
         let unchanged = found.subscription() == subscription;
+        // As with a join. The old wish is the new one's equal where nothing changed.
+        self.topics.want(id, subscription);
+        let concerned = self.see(step, sight, Some(id));
         let mut touched = Touched::new(step.at);
-        if !unchanged {
-            let identity = Identity { subscription: subscription.clone(), ..found.identity.clone() };
-            let now = Member::new(identity, found.holding.clone());
-            // Wanted anew before it is not wanted any more: what both want stays known.
-            self.topics.want(id, &now);
-            let before = self.all.get_mut(id).and_then(|group| group.members.insert(member.clone(), now));
-            if let Some(before) = before {
-                self.topics.unwant(id, &before, step.changes);
-            }
+        let old = self.with(id, |group, _| group.rewish(member, subscription)).flatten();
+        self.topics.unwant(id, old.as_ref().unwrap_or(subscription), step.changes);
+        if concerned || !unchanged {
             touched.identities.insert(member.clone());
-        }
-        if self.see(step, sight, Some(id)) || !unchanged {
             self.with(id, |group, topics| {
                 group.rebalance(topics, &mut touched);
                 group.revise(member, &mut touched);
@@ -121,7 +117,7 @@ impl Groups {
         let (_, found) = self.check(id, member, epoch)?;
         if found.revision() == revision && !found.revoking().is_empty() {
             let mut touched = Touched::new(step.at);
-            self.with(id, |group, _| group.given_up(member, owned, &mut touched));
+            self.with(id, |group, _| group.given_up(member, epoch, owned, &mut touched));
             self.conclude(step, id, Cause::Acknowledged(member.clone()), touched);
         }
         self.member_answer(id, member)
@@ -147,7 +143,8 @@ impl Groups {
                     }
                     touched.identities.insert(member.clone());
                     // What it was to give up it has given up by going.
-                    group.given_up(member, &Partitions::new(), &mut touched);
+                    let now = group.epoch();
+                    group.given_up(member, now, &Partitions::new(), &mut touched);
                 });
                 self.conclude(step, id, Cause::Away(member.clone()), touched);
             }
@@ -212,7 +209,7 @@ impl Groups {
                 group.targets.remove(&(*topic, *partition));
             }
         }
-        self.topics.unwant(id, &gone, step.changes);
+        self.topics.unwant(id, gone.subscription(), step.changes);
         touched.removed.push(member.clone());
     }
 

@@ -186,17 +186,25 @@ impl Group {
         }
     }
 
-    /// A member has given up what it was to, but for what it still owns.
+    /// A member has given up what it was to, but for what it still owns. It said so under an epoch: of what it
+    /// got later it knew nothing then.
     pub(super) fn given_up(
         &mut self,
         id: &MemberId,
+        epoch: GroupEpoch,
         still: &BTreeMap<TopicId, BTreeSet<PartitionId>>,
         touched: &mut Touched,
     ) {
         let Some(member) = self.members.get_mut(id) else { return };
-        let revoking = &mut member.holding.revoking;
+        let super::member::Holding { held, revoking, .. } = &mut member.holding;
         let has = |(topic, partition): &Place| still.get(topic).is_some_and(|s| s.contains(partition));
-        let free: Vec<Place> = each(revoking).filter(|place| !has(place)).collect();
+        // A seek may have lifted the partition's epoch above the one the member is kept in.
+        let knew = |assigned: &GroupEpoch| epoch >= held.map_or(*assigned, |held| held.min(*assigned));
+        let known = revoking.iter().flat_map(|(topic, partitions)| {
+            let known = partitions.iter().filter(|(_, assigned)| knew(assigned));
+            known.map(|(partition, _)| (*topic, *partition))
+        });
+        let free: Vec<Place> = known.filter(|place| !has(place)).collect();
         if free.is_empty() {
             return;
         }

@@ -2,7 +2,7 @@
 //!
 //! Known is what some member wants, by name or by pattern, and nothing else.
 
-use super::command::{Sight, TopicLife};
+use super::command::{Sight, Subscription, TopicLife};
 use super::member::Member;
 use crate::encoding::fields;
 use crate::row::{self, RowKind};
@@ -99,8 +99,7 @@ impl Topics {
     }
 
     /// A member of this group wants this from now on.
-    pub fn want(&mut self, group: &GroupId, member: &Member) {
-        let subscription = member.subscription();
+    pub fn want(&mut self, group: &GroupId, subscription: &Subscription) {
         for name in &subscription.topics {
             *self.by_name.entry(name.clone()).or_default().entry(group.clone()).or_default() += 1;
         }
@@ -110,8 +109,7 @@ impl Topics {
     }
 
     /// The other way round; what nobody wants any more is forgotten.
-    pub fn unwant(&mut self, group: &GroupId, member: &Member, changes: &mut ChangeSet) {
-        let subscription = member.subscription();
+    pub fn unwant(&mut self, group: &GroupId, subscription: &Subscription, changes: &mut ChangeSet) {
         for name in &subscription.topics {
             if release(&mut self.by_name, name, group) {
                 self.forget(name, changes);
