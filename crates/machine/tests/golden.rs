@@ -7,11 +7,13 @@
 mod harness;
 
 use flotilla_machine::controller::{self, NodeSpec};
+use flotilla_machine::groups::{self, Assignor, Join, OffsetCommit, Overdue, Sight, Subscription, TopicLife};
 use flotilla_machine::partitions::Settings;
 use flotilla_machine::{Append, Command, Kind, Malformed, Shard};
 use flotilla_types::topic::{Retention, TopicConfig};
 use flotilla_types::{
-    ClusterId, Compression, LogIndex, NodeId, Offset, ShardId, StoreId, TopicId, TopicName,
+    ClusterId, Compression, GroupEpoch, GroupId, InstanceId, LogIndex, MemberId, NodeId, Offset, PartitionId,
+    ShardId, StoreId, Term, TopicId, TopicName,
 };
 use harness::{Checked, batch};
 use std::collections::BTreeMap;
@@ -114,6 +116,115 @@ fn commands() -> Vec<(&'static str, Command)> {
     ]
 }
 
+fn subscription() -> Subscription {
+    Subscription {
+        topics: [TopicName::new("bills").unwrap(), TopicName::new("orders").unwrap()].into(),
+        pattern: Some("ord.*".to_owned()),
+        assignor: Some(Assignor::Range),
+        rack: Some("a".to_owned()),
+        rebalance_timeout_ms: 45_000,
+        client: "tests".to_owned(),
+    }
+}
+
+fn sight() -> Sight {
+    let racks = vec![["a".to_owned(), "b".to_owned()].into(), ["b".to_owned()].into()];
+    let orders = TopicLife { id: TopicId(7), partitions: 4, racks };
+    Sight {
+        as_of: LogIndex(9),
+        topics: [(TopicName::new("orders").unwrap(), Some(orders)), (TopicName::new("bills").unwrap(), None)]
+            .into(),
+        patterns: [("ord.*".to_owned(), [TopicName::new("orders").unwrap()].into())].into(),
+        gone: [TopicId(3)].into(),
+    }
+}
+
+/// The same of groups, in an order in which all of them do something.
+fn group_commands() -> Vec<(&'static str, Command)> {
+    use groups::Command as C;
+    let group = || GroupId::new("g.1").unwrap();
+    let member = |name: &str| MemberId::new(name).unwrap();
+    let (a, now) = (|| member("a"), 1_700_000_000_000);
+    let join = |name: &str, instance: Option<&str>| {
+        C::Join(Box::new(Join {
+            group: group(),
+            member: member(name),
+            instance: instance.map(|name| InstanceId::new(name).unwrap()),
+            holder_gone: false,
+            subscription: subscription(),
+            peer: "10.0.0.1:5000".to_owned(),
+            members_max: 1000,
+            sight: sight(),
+            now,
+        }))
+    };
+    let plain =
+        Subscription { topics: [TopicName::new("orders").unwrap()].into(), ..Subscription::default() };
+    let offset = |partition| OffsetCommit {
+        topic: TopicId(7),
+        partition: PartitionId(partition),
+        offset: Offset(41),
+        leader_epoch: Some(Term(3)),
+        metadata: "m\u{e9}tadata".to_owned(),
+    };
+    let owned = [(TopicId(7), [PartitionId(2), PartitionId(3)].into())].into();
+    let by = Some((a(), GroupEpoch(1)));
+    let bare = OffsetCommit { leader_epoch: None, metadata: String::new(), ..offset(0) };
+    let commands = vec![
+        ("group-join", join("a", Some("i-1"))),
+        (
+            "group-commit",
+            C::Commit { group: group(), member: by, number: 5, offsets: vec![offset(0), offset(2)], now },
+        ),
+        ("group-join-second", join("b", None)),
+        (
+            "group-acknowledge",
+            C::Acknowledge {
+                group: group(),
+                member: a(),
+                epoch: GroupEpoch(1),
+                revision: LogIndex(3),
+                owned,
+                now,
+            },
+        ),
+        (
+            "group-resubscribe",
+            C::Resubscribe {
+                group: group(),
+                member: member("b"),
+                epoch: GroupEpoch(2),
+                subscription: plain,
+                sight: Sight { as_of: LogIndex(9), ..Sight::default() },
+                now,
+            },
+        ),
+        ("group-seek", C::Seek { group: group(), offsets: vec![offset(3)], now }),
+        ("group-leave", C::Leave { group: group(), member: a(), epoch: GroupEpoch(4), temporary: true, now }),
+        ("group-configure", C::Configure { group: group(), paused_until: Some(now + 1), now }),
+        ("group-topics-changed", C::TopicsChanged { sight: sight(), now }),
+        (
+            "group-commit-by-nobody",
+            C::Commit {
+                group: GroupId::new("h").unwrap(),
+                member: None,
+                number: 0,
+                offsets: vec![bare],
+                now,
+            },
+        ),
+        ("group-expire-offsets", C::ExpireOffsets { retention_ms: 1000, now }),
+    ];
+    let expire = |cause| C::Expire { group: group(), member: member("c"), epoch: GroupEpoch(4), cause, now };
+    let last = vec![
+        ("group-expire", expire(Overdue::Session)),
+        ("group-expire-revocation", expire(Overdue::Revocation)),
+        ("group-expire-poll", expire(Overdue::Poll)),
+        ("group-delete", C::Delete { group: GroupId::new("x").unwrap(), force: true, now }),
+    ];
+    commands.into_iter().chain(last).map(|(name, command)| (name, Command::Group(command))).collect()
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut out, byte| {
         write!(out, "{byte:02x}").unwrap();
@@ -141,7 +252,7 @@ fn golden(name: &str, actual: &str) {
 #[test]
 fn commands_have_the_bytes_they_always_had() {
     let mut lines = String::new();
-    for (name, command) in commands() {
+    for (name, command) in commands().into_iter().chain(group_commands()) {
         let bytes = command.encode();
         assert_eq!(Command::decode(&bytes), Ok(command), "{name}");
         writeln!(lines, "{name} {}", hex(&bytes)).unwrap();
@@ -180,8 +291,17 @@ fn rows_have_the_bytes_they_always_had() {
             writeln!(lines, "{kind:?} {} {}", hex(&key), hex(&value)).unwrap();
         }
     }
+    let mut checked = Checked::new(Kind::Coordinator);
+    for (name, command) in group_commands() {
+        let applied = checked.apply(&command).unwrap();
+        let flotilla_machine::Outcome::Group(outcome) = applied.outcome else { panic!("{name}") };
+        assert!(outcome.answer.is_ok() || name == "group-delete", "{name}: {outcome:?}");
+    }
+    for (key, value) in checked.shard.rows() {
+        writeln!(lines, "Coordinator {} {}", hex(&key), hex(&value)).unwrap();
+    }
     golden("rows.golden", &lines);
-    for kind in [Kind::Partition, Kind::Controller] {
+    for kind in [Kind::Partition, Kind::Controller, Kind::Coordinator] {
         let rows: Vec<_> = lines
             .lines()
             .filter_map(|line| line.strip_prefix(&format!("{kind:?} "))?.split_once(' '))

@@ -48,7 +48,7 @@ fn every_flipped_bit_of_a_command_is_an_error_or_another_command() {
 
 #[test]
 fn damaged_commands_never_panic_a_shard() {
-    for kind in [Kind::Partition, Kind::Controller] {
+    for kind in [Kind::Partition, Kind::Controller, Kind::Coordinator] {
         let shard = Shard::load(kind, &golden_rows(kind)).unwrap();
         let last = shard.applied().unwrap();
         let at = LogId { term: last.term, index: last.index.next() };
@@ -68,7 +68,7 @@ fn damaged_commands_never_panic_a_shard() {
 
 #[test]
 fn damaged_rows_are_broken_or_load_as_they_are() {
-    for kind in [Kind::Partition, Kind::Controller] {
+    for kind in [Kind::Partition, Kind::Controller, Kind::Coordinator] {
         let rows = golden_rows(kind);
         for row in 0..rows.len() {
             let (key, value) = &rows[row];
@@ -132,7 +132,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn noise_is_no_command(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..48) {
+    fn noise_is_no_command(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0u8..80) {
         let _ = Command::decode(&bytes);
         let _ = Command::decode(&[&[1, kind][..], &bytes].concat());
     }
@@ -143,13 +143,13 @@ proptest! {
             (proptest::collection::vec(any::<u8>(), 0..10), proptest::collection::vec(any::<u8>(), 0..60)),
             0..6,
         ),
-        kind in 0u8..48,
+        kind in 0u8..80,
     ) {
         let rows: Vec<_> = rows
             .into_iter()
             .map(|(key, value)| ([&[kind][..], &key].concat().into(), [&[1][..], &value].concat().into()))
             .collect();
-        for kind in [Kind::Partition, Kind::Controller] {
+        for kind in [Kind::Partition, Kind::Controller, Kind::Coordinator] {
             let _ = Shard::load(kind, &rows);
         }
     }

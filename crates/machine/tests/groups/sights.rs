@@ -5,10 +5,11 @@
 //! everything, that state knows the topics as they are.
 
 use super::world::{World, wish};
-use super::{group, member};
-use flotilla_machine::groups::{Command, Groups, Join, Known};
+use super::{group, member, topic};
+use crate::harness::Checked;
+use flotilla_machine::groups::{Command, Groups, Join, Known, Sight, TopicLife};
 use flotilla_machine::{Kind, Shard};
-use flotilla_types::{GroupEpoch, LogId, LogIndex, Term, TopicName};
+use flotilla_types::{GroupEpoch, LogId, LogIndex, Term, TopicId, TopicName};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -180,4 +181,45 @@ proptest! {
         assert!(wanted.iter().all(|name| groups.topics().contains_key(*name)));
         super::plans::check_whole(groups, now);
     }
+}
+
+/// A topic lived between two sights that both say it is not there. Whoever was told of the later one and is told of
+/// the time between afterwards does not believe that it lives; nor does a pattern match it again.
+#[test]
+fn nothing_from_in_between_undoes_what_is_newer() {
+    let mut coordinator = Checked::new(Kind::Coordinator);
+    let mut apply = |command| {
+        coordinator.apply(&flotilla_machine::Command::Group(command)).unwrap();
+        let groups = coordinator.shard.coordinator().unwrap().groups();
+        let lives = |number| groups.topics().get(&topic(number)).is_some_and(|known| known.life.is_some());
+        (lives(0), lives(2), groups.patterns()["even"].topics.len())
+    };
+    let life = |id, partitions| Some(TopicLife { id: TopicId(id), partitions, racks: Vec::new() });
+    let sight = |as_of, zero: Option<TopicLife>| Sight {
+        as_of: LogIndex(as_of),
+        patterns: [("even".to_owned(), zero.iter().map(|_| topic(2)).collect())].into(),
+        topics: [(topic(0), zero.clone()), (topic(2), zero.map(|zero| TopicLife { id: TopicId(6), ..zero }))]
+            .into(),
+        gone: BTreeSet::new(),
+    };
+    let subscription = flotilla_machine::groups::Subscription { topics: [topic(0)].into(), ..wish(5) };
+    let join = Join {
+        group: group(),
+        member: member(0),
+        instance: None,
+        holder_gone: false,
+        subscription,
+        peer: String::new(),
+        members_max: 10,
+        sight: sight(4, None),
+        now: 0,
+    };
+    assert_eq!(apply(Command::Join(Box::new(join))), (false, false, 0));
+    let mut tell = |sight| apply(Command::TopicsChanged { sight, now: 0 });
+    assert_eq!(tell(sight(10, None)), (false, false, 0));
+    assert_eq!(tell(sight(7, life(5, 1))), (false, false, 0), "it lived from 5 to 9");
+    assert_eq!(tell(sight(12, life(11, 2))), (true, true, 1), "it lives again");
+    assert_eq!(tell(sight(12, life(11, 1))), (true, true, 1), "partitions are never taken away");
+    let groups = coordinator.shard.coordinator().unwrap().groups();
+    assert_eq!(groups.topics()[&topic(0)].life, life(11, 2));
 }
