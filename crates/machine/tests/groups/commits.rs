@@ -1,8 +1,8 @@
 //! Offset commits that arrive when they like, and seeks: what must be stored is worked out from what clients hold.
 
 use super::clients::Place;
-use super::model::Model;
-use super::{group, member};
+use super::group;
+use super::model::{Model, name};
 use flotilla_machine::groups::{Answer, Command, OffsetCommit};
 use flotilla_types::{GroupEpoch, Offset};
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ impl Model {
             return;
         }
         let sent = self.sent.remove(which % self.sent.len());
-        let id = member(sent.slot);
+        let id = name(sent.slot, sent.life);
         let is_member = self.members.get(&sent.slot) == Some(&sent.life);
         let owns = |place: &Place| self.of_group(|group| group.members().get(&id)?.owns(place.0, place.1));
         let held: BTreeMap<Place, Option<GroupEpoch>> =

@@ -8,7 +8,7 @@ use super::clients::{Client, Place};
 use super::commits::Sent;
 use super::ops::{Op, op};
 use super::world::{World, wish};
-use super::{group, member, plans};
+use super::{group, plans};
 use crate::harness::Checked;
 use flotilla_machine::groups::{
     Answer, Command, Group, GroupState, Groups, Join, MemberState, Outcome, Overdue, Refusal,
@@ -17,6 +17,12 @@ use flotilla_machine::{Kind, Outcome as Applied};
 use flotilla_types::{GroupEpoch, InstanceId, LogIndex, MemberId};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+
+/// What a client calls itself. Every other one is static: each of its processes has a name of its own.
+pub fn name(slot: usize, life: u64) -> MemberId {
+    let name = if slot % 2 == 1 { format!("m{slot}-{life}") } else { format!("m{slot}") };
+    MemberId::new(&name).unwrap()
+}
 
 /// Clients there are.
 pub const SLOTS: usize = 5;
@@ -118,7 +124,7 @@ impl Model {
             for place in client.hands.keys().filter(lives) {
                 assert_eq!(hands.insert(*place, slot), None, "{place:?} is in two clients' hands");
                 let owner = self.of_group(|group| group.owner(place.0, place.1).cloned()).flatten();
-                assert_eq!(owner, Some(member(slot)), "{place:?}");
+                assert_eq!(owner, Some(name(slot, client.life)), "{place:?}");
             }
         }
     }
@@ -127,7 +133,7 @@ impl Model {
     fn answer(&mut self, slot: usize, answer: Result<Answer, Refusal>, lost: bool) {
         match answer {
             Ok(Answer::Member(told)) => {
-                self.told.insert(member(slot), told.revision);
+                self.told.insert(name(slot, self.clients[slot].life), told.revision);
                 if !lost {
                     self.clients[slot].told(&told);
                 }
@@ -148,10 +154,9 @@ impl Model {
             slot,
             Join {
                 group: group(),
-                member: member(slot),
-                // Every other one is static.
+                member: name(slot, self.clients[slot].life),
                 instance: (slot % 2 == 1).then(|| InstanceId::new(&format!("i{slot}")).unwrap()),
-                holder_gone: false,
+                holder_gone: true,
                 subscription,
                 peer: String::new(),
                 members_max: 100,
@@ -174,7 +179,7 @@ impl Model {
         if client.epoch == GroupEpoch(0) || client.asleep {
             return;
         }
-        let (id, epoch, owned) = (member(slot), client.epoch, client.owned());
+        let (id, epoch, owned) = (name(slot, client.life), client.epoch, client.owned());
         if let Err(refusal) = self.groups().check(&group(), &id, epoch).map(drop) {
             return self.answer(slot, Err(refusal), lost);
         }
@@ -198,7 +203,8 @@ impl Model {
     }
 
     fn expire(&mut self, slot: usize, cause: Overdue) {
-        let id = member(slot);
+        let Some(life) = self.members.get(&slot) else { return };
+        let id = name(slot, *life);
         let found = self.of_group(|group| {
             let member = group.members().get(&id)?;
             Some((group.member_epoch(member), group.member_state(member)))
@@ -217,7 +223,8 @@ impl Model {
             Op::Join { slot, wish, lost } => self.join(slot, wish, lost),
             Op::Beat { slot, lost } => self.beat(slot, lost),
             Op::Wish { slot, wish: number } => {
-                let (id, epoch, subscription) = (member(slot), self.clients[slot].epoch, wish(number));
+                let (id, epoch, subscription) =
+                    (name(slot, self.clients[slot].life), self.clients[slot].epoch, wish(number));
                 if epoch > GroupEpoch(0) {
                     let sight = self.world.sight_of(self.sees, &subscription);
                     let command = Command::Resubscribe {
@@ -247,8 +254,13 @@ impl Model {
                 // Its hands are empty, its life is over only when it joins again: a commit may be on its way.
                 self.clients[slot].hands.clear();
                 self.clients[slot].epoch = GroupEpoch(0);
-                let command =
-                    Command::Leave { group: group(), member: member(slot), epoch, temporary, now: 0 };
+                let command = Command::Leave {
+                    group: group(),
+                    member: name(slot, self.clients[slot].life),
+                    epoch,
+                    temporary,
+                    now: 0,
+                };
                 assert_eq!(self.apply(command).answer, Ok(Answer::Left));
             }
             Op::Expire { slot } => self.expire(slot, Overdue::Session),
@@ -304,7 +316,7 @@ impl Model {
         let expected = if group.members().is_empty() { GroupState::Empty } else { GroupState::Stable };
         assert_eq!(group.state(), expected);
         for (slot, client) in self.clients.iter().enumerate() {
-            let target = group.members().get(&member(slot)).map(|member| member.target().clone());
+            let target = group.members().get(&name(slot, client.life)).map(|member| member.target().clone());
             assert_eq!(client.owned(), target.unwrap_or_default(), "m{slot} has what it is to have");
         }
         plans::check_whole(self.groups(), self.world.at(self.world.latest()));

@@ -36,42 +36,77 @@ pub fn check(groups: &Groups, before: Option<&Group>, command: &Command) {
         assert!(wants[id].contains(&place.0), "{id} wants {place:?}");
         *loads.get_mut(id).unwrap() += 1;
     }
-    // Even: who could take a partition has at most one less than whose it is to be.
-    assert_eq!(now.assignor(), Assignor::Uniform);
-    for (place, id) in &targets {
+    let ranges =
+        now.members().values().filter(|m| m.subscription().assignor == Some(Assignor::Range)).count();
+    // Nobody here asks for uniform by name.
+    assert_eq!(now.assignor(), if ranges > 0 { Assignor::Range } else { Assignor::Uniform });
+    match now.assignor() {
+        Assignor::Range => check_range(now, &targets, &wants),
+        Assignor::Uniform => {
+            check_even(&targets, &loads, &wants);
+            if let Some(before) = before.filter(|before| before.assignor() == Assignor::Uniform) {
+                check_sticky((before, now), &targets, &loads, &wants, command);
+            }
+        }
+    }
+}
+
+type Targets<'a> = BTreeMap<Place, &'a MemberId>;
+type Wants<'a> = BTreeMap<&'a MemberId, BTreeSet<TopicId>>;
+
+/// A member's name that stays over restarts.
+fn lasting<'a>(group: &'a Group, id: &'a MemberId) -> Option<&'a str> {
+    let member = group.members().get(id)?;
+    Some(member.instance().map_or(id.as_str(), |instance| instance.as_str()))
+}
+
+/// Who could take a partition has at most one less than whose it is to be.
+fn check_even(targets: &Targets<'_>, loads: &BTreeMap<&MemberId, usize>, wants: &Wants<'_>) {
+    for (place, id) in targets {
         for (other, _) in wants.iter().filter(|(_, wanted)| wanted.contains(&place.0)) {
             assert!(loads[other] + 1 >= loads[id], "{id} has {}, {other} {}", loads[id], loads[other]);
         }
     }
-    if let Some(before) = before {
-        check_sticky(before, &targets, &loads, &wants, command);
+}
+
+/// Each topic in runs, in order of lasting names; the first runs are longer by one.
+fn check_range(group: &Group, targets: &Targets<'_>, wants: &Wants<'_>) {
+    for topic in targets.keys().map(|place| place.0).collect::<BTreeSet<_>>() {
+        let mut takers: Vec<_> = wants
+            .iter()
+            .filter(|(_, wanted)| wanted.contains(&topic))
+            .map(|(id, _)| lasting(group, id))
+            .collect();
+        takers.sort_unstable();
+        let of_topic: Vec<_> = targets.iter().filter(|(place, _)| place.0 == topic).collect();
+        let (each, more) = (of_topic.len() / takers.len(), of_topic.len() % takers.len());
+        let mut runs =
+            takers.iter().enumerate().flat_map(|(n, taker)| vec![*taker; each + usize::from(n < more)]);
+        for (place, id) in of_topic {
+            assert_eq!(runs.next(), Some(lasting(group, id)), "{place:?}");
+        }
     }
 }
 
 /// Near to what it was: where all want the same, no plan that is as even leaves more where it was.
 fn check_sticky(
-    before: &Group,
-    targets: &BTreeMap<Place, &MemberId>,
+    (before, now): (&Group, &Group),
+    targets: &Targets<'_>,
     loads: &BTreeMap<&MemberId, usize>,
-    wants: &BTreeMap<&MemberId, BTreeSet<TopicId>>,
+    wants: &Wants<'_>,
     command: &Command,
 ) {
     if wants.values().collect::<BTreeSet<_>>().len() != 1 {
         return;
     }
-    let stays = |place: &&Place| before.targets().get(*place).is_some_and(|id| targets[*place] == id);
-    let kept = targets.keys().filter(stays).count();
-    let mut had: Vec<usize> = loads
-        .keys()
-        .map(|id| {
-            before.targets().iter().filter(|(place, of)| of == id && targets.contains_key(place)).count()
-        })
-        .collect();
+    let was = |place: &Place| lasting(before, before.targets().get(place)?);
+    let kept = targets.iter().filter(|(place, id)| was(place) == lasting(now, id)).count();
+    let has = |id: &MemberId| targets.keys().filter(|place| was(place) == lasting(now, id)).count();
+    let mut had: Vec<usize> = loads.keys().map(|id| has(id)).collect();
     had.sort_unstable_by_key(|had| std::cmp::Reverse(*had));
     let (each, more) = (targets.len() / loads.len(), targets.len() % loads.len());
     let quotas = (0..had.len()).map(|place| each + usize::from(place < more));
     let most: usize = had.iter().zip(quotas).map(|(had, quota)| *had.min(&quota)).sum();
-    // A static member that comes back under another name is not among them; here none does.
     assert_eq!(kept, most, "after {command:?}");
 }
 

@@ -1,7 +1,7 @@
 //! Topics as the controller has them over time, and as a leader that lags behind sees them.
 
 use super::topic;
-use flotilla_machine::groups::{Groups, Sight, Subscription, TopicLife};
+use flotilla_machine::groups::{Assignor, Groups, Sight, Subscription, TopicLife};
 use flotilla_types::{LogIndex, TopicId, TopicName};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -85,7 +85,8 @@ pub fn wish(number: usize) -> Subscription {
         ..Subscription::default()
     };
     match number {
-        0 | 1 => named(&[0, 1]),
+        0 => named(&[0, 1]),
+        1 => Subscription { assignor: Some(Assignor::Range), ..named(&[0, 1]) },
         2 => named(&[1, 2]),
         3 => named(&[2]),
         4 => Subscription { pattern: Some("all".to_owned()), ..Subscription::default() },
