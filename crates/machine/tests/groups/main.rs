@@ -10,6 +10,7 @@ mod model;
 mod ops;
 mod plans;
 mod sights;
+mod stories;
 mod timing;
 mod world;
 
