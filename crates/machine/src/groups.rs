@@ -1,8 +1,8 @@
 //! Consumer groups: who belongs to a group, who owns which partition, and how far each has been processed.
 //!
 //! A group has an epoch, which rises with every change of its members, their subscriptions, its topics, and
-//! with every seek. With it the target is computed: who is to own what ([`assign`]). Members come to it step by
-//! step: what they are not to have they give up and acknowledge, only then others get it ([`reconcile`]). So no
+//! with every seek. With it the target is computed: who is to own what (`assign`). Members come to it step by
+//! step: what they are not to have they give up and acknowledge, only then others get it (`reconcile`). So no
 //! partition ever has two owners, and whoever keeps a partition never stops.
 //!
 //! Nothing here measures time: the leader does, and says so ([`Command::Expire`]). Nothing here looks up

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A command for a group.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// A client joins, as a new member or again: it owns nothing now.
+    /// A client joins, as a new member or again: it has nothing in its hands now.
     Join(Box<Join>),
     /// A member wants other topics.
     Resubscribe {

@@ -144,7 +144,7 @@ pub struct Moved {
 pub enum Cause {
     /// A new member.
     Joined(MemberId),
-    /// A member that was there before owns nothing and begins again.
+    /// A member that was there before begins again with empty hands. It keeps what it is to have.
     Rejoined(MemberId),
     /// A static member is back under another name: no partition moves.
     Replaced {

@@ -1,10 +1,10 @@
 //! How long a large group takes. Figures are printed; bounds are generous, because others build beside.
 
 use super::world::{World, wish};
-use super::{group, member};
+use super::{group, member, topic};
 use flotilla_machine::groups::{Assignor, Command, GroupState, Join, Partitions, Subscription};
 use flotilla_machine::{Applied, Kind, Shard};
-use flotilla_types::{LogId, LogIndex, Term};
+use flotilla_types::{GroupEpoch, LogId, LogIndex, Term};
 use std::time::{Duration, Instant};
 
 const MEMBERS: usize = 500;
@@ -95,4 +95,32 @@ fn five_hundred_members_share_a_thousand_partitions() {
         );
         assert!(longest.max(acknowledged).max(grown) < Duration::from_secs(2), "something is quadratic");
     }
+}
+
+/// The worst that wishes can be: everyone wants other topics than everyone else.
+#[test]
+fn three_hundred_members_want_different_halves_of_a_thousand_topics() {
+    let mut world = World::new();
+    (0..1000).for_each(|number| world.change(number, 1));
+    let mut shard = Shard::new(Kind::Coordinator);
+    let (mut joins, mut longest) = (Duration::ZERO, Duration::ZERO);
+    for number in 0..300 {
+        let wants =
+            |topic: &usize| (topic.wrapping_mul(2_654_435_761) >> (number % 13)) % 300 > number % 151 + 70;
+        let topics = (0..1000).filter(wants).chain([number]).map(topic).collect();
+        let subscription = Subscription { topics, ..Subscription::default() };
+        let (_, took) = apply(&mut shard, join(&world, number, subscription));
+        joins += took;
+        longest = longest.max(took);
+    }
+    println!(
+        "300 members, 1000 topics, all wishes different: a join {:?} on average, {longest:?} at most",
+        joins / 300
+    );
+    let (_, left) = apply(
+        &mut shard,
+        Command::Leave { group: group(), member: member(0), epoch: GroupEpoch(0), temporary: false, now: 0 },
+    );
+    println!("the first member leaves: {left:?}");
+    assert!(longest.max(left) < Duration::from_secs(5), "something is cubic");
 }
