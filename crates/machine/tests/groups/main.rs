@@ -4,6 +4,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod bounds;
 mod clients;
 mod commits;
 mod model;
