@@ -148,7 +148,9 @@ mod tests {
             "flotilla group explain billing -o yaml",
             "flotilla cluster health --watch --exit-when-healthy --timeout 60s",
             "flotilla cluster partitions --under-replicated -o wide",
-            "flotilla bench e2e load --rate 1000 --duration 5s -o json",
+            "flotilla bench e2e load --rate 1000 --duration 5s --warm-up 1s -o json",
+            "flotilla bench produce load --rate 0 --window 1 --partitions 12 --replication-factor 3 --in-flight 1",
+            "flotilla bench failover load --kill true --kills 2 --kill-every 1s --restore true --max-gap 300ms",
             "flotilla profile use local -X endpoints=a:1",
             "flotilla completion zsh",
         ] {

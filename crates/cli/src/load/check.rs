@@ -1,6 +1,8 @@
-//! Whether what was read is what was acknowledged: nothing lost, nothing twice, nothing out of order.
+//! Whether what was read is what was acknowledged: nothing lost, nothing twice, nothing out of order, each
+//! byte as it was written; and whether acknowledged offsets rise as records were sent.
 
 use super::mark::{Lane, Mark};
+use flotilla_types::Offset;
 use std::collections::{BTreeMap, BTreeSet};
 use unpoisoned::Mutex;
 
@@ -23,6 +25,8 @@ struct Seen {
     /// Records sent, if this process sent them.
     sent: Option<u64>,
     acknowledged: u64,
+    /// Where the last acknowledged record is.
+    stored_at: Option<Offset>,
     /// Certainly not stored.
     refused: BTreeSet<u64>,
     /// Nobody knows.
@@ -44,8 +48,10 @@ pub struct Verdict {
     pub lost: u64,
     /// Read more than once.
     pub repeated: u64,
-    /// Read after a later one.
+    /// Read after a later one, or acknowledged at a lower offset than one sent before.
     pub out_of_order: u64,
+    /// Read, and not what was written.
+    pub corrupt: u64,
     /// Refused for certain, and read nevertheless.
     pub refused_but_stored: u64,
     /// Of unknown outcome, and read.
@@ -55,13 +61,13 @@ pub struct Verdict {
 impl Verdict {
     /// Whether every promise was kept. An unknown outcome may turn out either way.
     pub fn is_clean(&self) -> bool {
-        self.lost + self.repeated + self.out_of_order + self.refused_but_stored == 0
+        self.lost + self.repeated + self.out_of_order + self.corrupt + self.refused_but_stored == 0
     }
 }
 
 /// All sequences. Shared by the producers and the reader of a run.
 #[derive(Debug, Default)]
-pub struct Checks(Mutex<BTreeMap<Lane, Seen>>);
+pub struct Checks(Mutex<BTreeMap<Lane, Seen>>, Mutex<u64>);
 
 impl Checks {
     /// A record is about to be sent.
@@ -69,9 +75,13 @@ impl Checks {
         self.0.lock().entry(lane).or_default().sent = Some(sequence + 1);
     }
 
-    /// A record was acknowledged.
-    pub fn acknowledged(&self, lane: Lane) {
-        self.0.lock().entry(lane).or_default().acknowledged += 1;
+    /// A record was acknowledged; those of a lane are named in the order they were sent.
+    pub fn acknowledged(&self, lane: Lane, at: Offset) {
+        let mut lanes = self.0.lock();
+        let seen = lanes.entry(lane).or_default();
+        seen.acknowledged += 1;
+        seen.out_of_order += u64::from(seen.stored_at.is_some_and(|before| at <= before));
+        seen.stored_at = Some(at);
     }
 
     /// A record failed.
@@ -91,6 +101,11 @@ impl Checks {
         lanes.entry(mark.lane).or_default().read(mark.sequence);
     }
 
+    /// A record was read that is not as it was written.
+    pub fn corrupt(&self) {
+        *self.1.lock() += 1;
+    }
+
     /// Whether every acknowledged record was read.
     pub fn all_seen(&self) -> bool {
         self.0.lock().values().all(|seen| seen.lost() == 0)
@@ -98,8 +113,10 @@ impl Checks {
 
     /// What is wrong.
     pub fn verdict(&self) -> Verdict {
+        let corrupt = *self.1.lock();
         let lanes = self.0.lock();
-        lanes.values().fold(Verdict::default(), |sum, seen| Verdict {
+        lanes.values().fold(Verdict { corrupt, ..Verdict::default() }, |sum, seen| Verdict {
+            corrupt: sum.corrupt,
             lost: sum.lost + seen.lost(),
             repeated: sum.repeated + seen.repeated,
             out_of_order: sum.out_of_order + seen.out_of_order,
@@ -158,7 +175,7 @@ mod tests {
             checks.sending(LANE, sequence);
             match failed.iter().find(|(f, _)| *f == sequence) {
                 Some((_, unknown)) => checks.failed(LANE, sequence, *unknown),
-                None => checks.acknowledged(LANE),
+                None => checks.acknowledged(LANE, Offset(sequence)),
             }
         }
         read.iter().for_each(|sequence| checks.read(&Mark { lane: LANE, sequence: *sequence, due_us: 0 }));
@@ -187,6 +204,18 @@ mod tests {
             1,
             "an unknown one does not stand for a lost one"
         );
+    }
+
+    #[test]
+    fn offsets_that_go_back_and_broken_bytes_are_seen() {
+        let checks = Checks::default();
+        for (sequence, at) in [(0, 10), (1, 12), (2, 11), (3, 11)] {
+            checks.sending(LANE, sequence);
+            checks.acknowledged(LANE, Offset(at));
+        }
+        checks.corrupt();
+        let found = checks.verdict();
+        assert_eq!((found.out_of_order, found.corrupt, found.is_clean()), (2, 1, false));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The reading half: every record is looked at, timed and checked.
 
 use super::check::Checks;
-use super::mark::Mark;
+use super::mark::{Found, Mark};
 use super::measure::Measure;
 use super::plan::ConsumeArguments;
 use crate::exit::Failed;
@@ -23,19 +23,28 @@ pub async fn at_the_end(client: &Client, topic: &str) -> Result<Consumer, Failed
     Ok(consumer)
 }
 
-/// Reads the run's records for as long as it is polled.
+/// Reads the run's records for as long as it is polled; `time_reads` = that is where a record ends.
 pub async fn run(
     consumer: &mut Consumer,
     run: u64,
     measure: &Measure,
     checks: &Checks,
+    time_reads: bool,
 ) -> Result<(), Failed> {
     loop {
         for record in consumer.poll(POLL).await? {
             let value = record.value.as_deref().unwrap_or_default();
-            let Some(mark) = Mark::read(value).filter(|mark| mark.lane.run == run) else { continue };
-            checks.read(&mark);
-            measure.ended(Duration::from_micros(mark.due_us), value.len());
+            match Mark::check(value) {
+                Found::Mark(mark) if mark.lane.run == run => {
+                    checks.read(&mark);
+                    if time_reads {
+                        let due = Duration::from_micros(mark.due_us);
+                        measure.ended(due, value.len(), mark.lane.partition);
+                    }
+                }
+                Found::Corrupt => checks.corrupt(),
+                Found::Mark(_) | Found::Foreign => {}
+            }
         }
     }
 }
@@ -70,9 +79,11 @@ pub async fn run_bounded(
             }
             left -= 1;
             let value = record.value.as_deref().unwrap_or_default();
-            measure.read(value.len());
-            if let Some(mark) = Mark::read(value) {
-                checks.read(&mark);
+            measure.read(value.len(), record.partition.get());
+            match Mark::check(value) {
+                Found::Mark(mark) => checks.read(&mark),
+                Found::Corrupt => checks.corrupt(),
+                Found::Foreign => {}
             }
             if arguments.records.is_none() && end.is_some_and(|end| record.offset.next() >= end) {
                 ends.remove(&record.partition);

@@ -10,7 +10,7 @@
 //! | 32–39 | when it was due, microseconds on the producer's own clock |
 //! | 40–47 | a hash of bytes 0–39 |
 //!
-//! The rest is filling.
+//! The rest is filling that follows from run and sequence, so that a reader can tell whether it is whole.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -27,6 +27,17 @@ pub struct Lane {
     pub producer: u32,
     /// The partition it was meant for.
     pub partition: u32,
+}
+
+/// What a value turned out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Not written by a load run.
+    Foreign,
+    /// Written by a load run, and not as it was written any more.
+    Corrupt,
+    /// Whole.
+    Mark(Mark),
 }
 
 /// One record's mark.
@@ -51,21 +62,33 @@ impl Mark {
         value.put_u64_le(self.sequence);
         value.put_u64_le(self.due_us);
         value.put_u64_le(hash(&value));
-        // Differs from byte to byte and record to record, so that compression has something to do.
-        let mut noise = self.sequence ^ self.lane.run;
+        let mut filling = self.filling();
         while value.len() < size {
-            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let word = ((noise >> 33) as u32).to_le_bytes();
+            let word = filling.next_word();
             let room = (size - value.len()).min(word.len());
             value.put_slice(&word[..room]);
         }
         value.freeze()
     }
 
-    /// Reads a mark; `None` if the value holds none.
-    pub fn read(value: &[u8]) -> Option<Self> {
+    fn filling(&self) -> Filling {
+        Filling(self.sequence ^ self.lane.run)
+    }
+
+    /// Looks at every byte of a value.
+    pub fn check(value: &[u8]) -> Found {
+        if value.get(..MAGIC.len()) != Some(MAGIC) {
+            return Found::Foreign;
+        }
+        let Some(mark) = Self::read(value) else { return Found::Corrupt };
+        let mut filling = mark.filling();
+        let whole = value[MARK_BYTES..].chunks(4).all(|chunk| filling.next_word().starts_with(chunk));
+        if whole { Found::Mark(mark) } else { Found::Corrupt }
+    }
+
+    fn read(value: &[u8]) -> Option<Self> {
         let (mark, sum) = value.get(..MARK_BYTES)?.split_at(40);
-        if &mark[..8] != MAGIC || sum != hash(mark).to_le_bytes() {
+        if sum != hash(mark).to_le_bytes() {
             return None;
         }
         let long = |at: usize| mark[at..at + 8].try_into().map(u64::from_le_bytes).ok();
@@ -75,6 +98,16 @@ impl Mark {
             sequence: long(24)?,
             due_us: long(32)?,
         })
+    }
+}
+
+/// Differs from word to word and record to record, so that compression has something to do.
+struct Filling(u64);
+
+impl Filling {
+    fn next_word(&mut self) -> [u8; 4] {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as u32).to_le_bytes()
     }
 }
 
@@ -96,11 +129,20 @@ mod tests {
         for size in [0, MARK_BYTES, 51, 1024] {
             let value = mark.value(size);
             assert_eq!(value.len(), size.max(MARK_BYTES));
-            assert_eq!(Mark::read(&value), Some(mark));
+            assert_eq!(Mark::check(&value), Found::Mark(mark));
         }
-        let mut broken = mark.value(48).to_vec();
-        broken[24] ^= 1;
-        assert_eq!(Mark::read(&broken), None);
-        assert_eq!(Mark::read(b"a line"), None);
+        assert_eq!(Mark::check(b"a line"), Found::Foreign);
+    }
+
+    #[test]
+    fn a_flipped_bit_is_seen_wherever_it_is() {
+        let mark = Mark { lane: Lane { run: 7, producer: 2, partition: 5 }, sequence: 41, due_us: 9 };
+        let whole = mark.value(131).to_vec();
+        for byte in 8..whole.len() {
+            let mut broken = whole.clone();
+            broken[byte] ^= 4;
+            assert_eq!(Mark::check(&broken), Found::Corrupt, "byte {byte}");
+        }
+        assert_eq!(Mark::check(&whole[..40]), Found::Corrupt, "cut short");
     }
 }

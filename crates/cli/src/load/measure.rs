@@ -1,5 +1,7 @@
-//! Latencies, rates and gaps of a run, and the line on stderr each second.
+//! Latencies, rates and gaps of a run, and the line on stderr each second. What was due while it warmed up
+//! does not count.
 
+use super::gaps::{Blow, Gaps};
 use flotilla_types::{Clock, Monotonic};
 use hdrhistogram::Histogram;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +15,7 @@ const LATENCY_MAX_US: u64 = 600_000_000;
 pub struct Measure {
     clock: Arc<dyn Clock>,
     begun: Monotonic,
+    warm_up: Duration,
     shown: bool,
     inner: Mutex<Inner>,
 }
@@ -27,10 +30,8 @@ struct Inner {
     unknown: u64,
     bytes: u64,
     last_error: Option<String>,
-    first_end: Option<Monotonic>,
     last_end: Option<Monotonic>,
-    longest_gap: Duration,
-    sent_to: Duration,
+    gaps: Gaps,
 }
 
 /// What a run came to.
@@ -46,12 +47,14 @@ pub struct Measured {
     pub unknown: u64,
     /// Bytes of the values that ended well.
     pub bytes: u64,
-    /// From the start to the last record's end.
+    /// From the end of the warm-up to the last record's end.
     pub elapsed: Duration,
-    /// From the start to the last record's sending.
-    pub sending: Duration,
-    /// The longest time between two ends.
+    /// The longest time without an end.
     pub longest_gap: Duration,
+    /// The same within one partition.
+    pub partition_gap: Duration,
+    /// What followed each blow.
+    pub blows: Vec<Blow>,
     /// Microseconds from due to end.
     pub latency: Histogram<u64>,
     /// The last failure.
@@ -64,7 +67,7 @@ fn histogram() -> Histogram<u64> {
 
 impl Measure {
     /// Begins now; `shown` = lines on stderr.
-    pub fn new(clock: Arc<dyn Clock>, shown: bool) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, warm_up: Duration, shown: bool) -> Self {
         let begun = clock.monotonic();
         let inner = Inner {
             whole: histogram(),
@@ -75,12 +78,10 @@ impl Measure {
             unknown: 0,
             bytes: 0,
             last_error: None,
-            first_end: None,
             last_end: None,
-            longest_gap: Duration::ZERO,
-            sent_to: Duration::ZERO,
+            gaps: Gaps::default(),
         };
-        Self { clock, begun, shown, inner: Mutex::new(inner) }
+        Self { clock, begun, warm_up, shown, inner: Mutex::new(inner) }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -92,20 +93,23 @@ impl Measure {
         self.clock.monotonic().since(self.begun)
     }
 
-    /// A record was handed over.
-    pub fn sent(&self) {
-        let elapsed = self.elapsed();
-        let mut inner = self.inner();
-        inner.sent += 1;
-        inner.sent_to = elapsed;
+    /// A record that was due then is handed over.
+    pub fn sent(&self, due: Duration) {
+        if due >= self.warm_up {
+            let mut inner = self.inner();
+            inner.sent += 1;
+            inner.gaps.begin(self.begun.plus(due));
+        }
     }
 
     /// A record that was due then ended well just now.
-    pub fn ended(&self, due: Duration, bytes: usize) {
-        self.end(Some(due), bytes);
+    pub fn ended(&self, due: Duration, bytes: usize, partition: u32) {
+        if due >= self.warm_up {
+            self.end(Some(due), bytes, partition);
+        }
     }
 
-    fn end(&self, due: Option<Duration>, bytes: usize) {
+    fn end(&self, due: Option<Duration>, bytes: usize, partition: u32) {
         let now = self.clock.monotonic();
         let mut inner = self.inner();
         if let Some(due) = due {
@@ -115,15 +119,21 @@ impl Measure {
         }
         inner.ended += 1;
         inner.bytes += bytes as u64;
-        let gap = now.since(inner.last_end.unwrap_or(now));
-        inner.longest_gap = inner.longest_gap.max(gap);
-        inner.first_end.get_or_insert(now);
         inner.last_end = Some(now);
+        inner.gaps.ended(now, partition, due.map(|due| self.begun.plus(due)));
     }
 
     /// A record was read without being due; only rates and gaps count.
-    pub fn read(&self, bytes: usize) {
-        self.end(None, bytes);
+    pub fn read(&self, bytes: usize, partition: u32) {
+        if self.elapsed() >= self.warm_up {
+            self.end(None, bytes, partition);
+        }
+    }
+
+    /// A blow is dealt now.
+    pub fn blow(&self) {
+        let now = self.clock.monotonic();
+        self.inner().gaps.blow(now);
     }
 
     /// A record failed.
@@ -139,16 +149,20 @@ impl Measure {
 
     /// What it came to.
     pub fn done(&self) -> Measured {
-        let inner = self.inner();
+        let now = self.clock.monotonic();
+        let mut inner = self.inner();
+        let waiting = inner.sent > inner.ended;
+        inner.gaps.over(now, waiting);
         Measured {
             sent: inner.sent,
             ended: inner.ended,
             failed: inner.failed,
             unknown: inner.unknown,
             bytes: inner.bytes,
-            elapsed: inner.last_end.map_or(Duration::ZERO, |end| end.since(self.begun)),
-            sending: inner.sent_to,
-            longest_gap: inner.longest_gap,
+            elapsed: inner.last_end.map_or(Duration::ZERO, |end| end.since(self.begun.plus(self.warm_up))),
+            longest_gap: inner.gaps.longest(),
+            partition_gap: inner.gaps.partition_longest(),
+            blows: inner.gaps.blows().to_vec(),
             latency: inner.whole.clone(),
             last_error: inner.last_error.clone(),
         }
@@ -186,5 +200,65 @@ impl Measure {
             at = now;
             inner.second.reset();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flotilla_types::TimestampMs;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Stands where it is set, in milliseconds.
+    #[derive(Debug, Default)]
+    struct Hand(AtomicU64);
+
+    impl Clock for Hand {
+        fn monotonic(&self) -> Monotonic {
+            Monotonic(Duration::from_millis(self.0.load(Ordering::Relaxed)))
+        }
+
+        fn wall(&self) -> TimestampMs {
+            0
+        }
+    }
+
+    /// A hundred records a second; the cluster stands still for a second. Counted from when each was due, a
+    /// hundred records were late, not one.
+    #[test]
+    fn a_stall_is_as_long_for_every_record_that_was_due_in_it() {
+        let clock = Arc::new(Hand::default());
+        let measure = Measure::new(Arc::clone(&clock) as Arc<dyn Clock>, Duration::ZERO, false);
+        let due = |n: u64| Duration::from_millis(n * 10);
+        for n in 0..300 {
+            // Those due in the second second end at its end, the others 2 ms after they were due.
+            let ends = if (100..200).contains(&n) { 2_000 } else { n * 10 + 2 };
+            clock.0.store(ends, Ordering::Relaxed);
+            measure.sent(due(n));
+            measure.ended(due(n), 1_000, 0);
+        }
+        let done = measure.done();
+        assert_eq!((done.sent, done.ended, done.bytes), (300, 300, 300_000));
+        assert_eq!(done.latency.value_at_quantile(0.5) / 1_000, 2);
+        let p90 = done.latency.value_at_quantile(0.9) / 1_000;
+        assert!((690..=710).contains(&p90), "{p90} ms");
+        assert_eq!(done.latency.max() / 1_000, 1_000);
+        assert_eq!(done.longest_gap.as_millis(), 1_008);
+        assert_eq!(done.elapsed.as_millis(), 2_992);
+    }
+
+    #[test]
+    fn what_was_due_while_it_warmed_up_does_not_count() {
+        let clock = Arc::new(Hand::default());
+        let measure = Measure::new(Arc::clone(&clock) as Arc<dyn Clock>, Duration::from_millis(500), false);
+        for n in 0..100 {
+            let due = Duration::from_millis(n * 10);
+            clock.0.store(n * 10 + if n < 50 { 400 } else { 1 }, Ordering::Relaxed);
+            measure.sent(due);
+            measure.ended(due, 1, 0);
+        }
+        let done = measure.done();
+        assert_eq!((done.sent, done.ended, done.latency.max() / 1_000), (50, 50, 1));
+        assert_eq!(done.elapsed.as_millis(), 491, "from the warm-up's end");
     }
 }
