@@ -178,6 +178,7 @@ impl Measure {
             let mut inner = self.inner();
             let rate = (inner.ended - before) as f64 / now.saturating_sub(at).as_secs_f64();
             let asked = if asked > 0.0 { format!("asked {asked:.0}/s ") } else { String::new() };
+            let asked = if now < self.warm_up { format!("warming up, {asked}") } else { asked };
             let failures = match &inner.last_error {
                 Some(error) => format!(" failed {} unknown {} ({error})", inner.failed, inner.unknown),
                 None => String::new(),

@@ -170,5 +170,5 @@ async fn consume(session: &Session, arguments: &ConsumeArguments) -> Result<Repo
         ended = reading => ended?,
         () = measure.lines(0.0) => {}
     }
-    Ok(Report::read_only(&arguments.topic, &measure, &checks))
+    Ok(Report::read_only(&arguments.topic, &measure, &checks, arguments.records))
 }

@@ -258,15 +258,4 @@ async fn make(client: &Client, topic: &str, partitions: u32, replicas: u32) -> R
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bounds_are_said_with_name_value_and_limit() {
-        assert_eq!(window("1"), Ok(1));
-        assert_eq!(window("0").unwrap_err(), "--window is 0, expected 1 to 65536");
-        assert!(in_flight("6").unwrap_err().contains("expected 1 to 5"));
-        assert!(rate("-1").is_err() && rate("inf").is_err() && rate("x").is_err());
-        assert_eq!(rate("250/s"), Ok(250.0));
-    }
-}
+mod tests;

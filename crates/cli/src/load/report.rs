@@ -60,6 +60,8 @@ pub struct Report {
     measured: Measured,
     verdict: Verdict,
     checked: bool,
+    /// Records that had to be read, where that was said.
+    wanted: Option<u64>,
 }
 
 impl Report {
@@ -74,11 +76,12 @@ impl Report {
             measured: measure.done(),
             verdict: if checked { checks.verdict() } else { Verdict { lost: 0, ..checks.verdict() } },
             checked,
+            wanted: None,
         }
     }
 
-    /// Of a run that only read.
-    pub fn read_only(topic: &str, measure: &Measure, checks: &Checks) -> Self {
+    /// Of a run that only read; `wanted` = so many records, or the run is no good.
+    pub fn read_only(topic: &str, measure: &Measure, checks: &Checks, wanted: Option<u64>) -> Self {
         Self {
             mode: "consume",
             topic: topic.to_owned(),
@@ -88,6 +91,7 @@ impl Report {
             measured: measure.done(),
             verdict: checks.verdict(),
             checked: true,
+            wanted,
         }
     }
 
@@ -179,11 +183,109 @@ impl Report {
                  {refused_but_stored} refused but stored"
             )));
         }
+        if let Some(wanted) = self.wanted.filter(|wanted| self.measured.ended < *wanted) {
+            return Err(Failed::Other(format!(
+                "{} records were read in the time there was, --records asks for {wanted}",
+                self.measured.ended
+            )));
+        }
         match &self.measured.last_error {
             Some(error) if self.measured.ended == 0 => {
                 Err(Failed::Other(format!("nothing was stored: {error}")))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::mark::{Lane, Mark};
+    use flotilla_types::Offset;
+    use flotilla_types::time::SystemClock;
+    use std::sync::Arc;
+
+    /// The report of a run that sent four records to each of two partitions and read these back.
+    fn run(read: &[&[u64]]) -> Report {
+        let (checks, measure) =
+            (Checks::default(), Measure::new(Arc::new(SystemClock::new()), Duration::ZERO, false));
+        for partition in 0..2 {
+            let lane = Lane { run: 1, producer: 0, partition };
+            for sequence in 0..4 {
+                checks.sending(lane, sequence);
+                measure.sent(Duration::ZERO);
+                checks.acknowledged(lane, Offset(sequence));
+                measure.ended(Duration::ZERO, 1_024, partition);
+            }
+            for sequence in read[partition as usize] {
+                checks.read(&Mark { lane, sequence: *sequence, due_us: 0 });
+            }
+        }
+        Report {
+            mode: "e2e",
+            topic: "load".to_owned(),
+            run: Some(1),
+            asked_rate: 100.0,
+            partitions: 2,
+            measured: measure.done(),
+            verdict: checks.verdict(),
+            checked: true,
+            wanted: None,
+        }
+    }
+
+    /// The exit code is not zero, and the words say what is wrong.
+    fn refused(report: &Report) -> String {
+        let failed = report.verdict().unwrap_err();
+        assert_ne!(failed.code(), 0);
+        failed.to_string()
+    }
+
+    #[test]
+    fn a_run_that_lost_a_record_or_its_order_fails_and_its_twin_does_not() {
+        assert!(run(&[&[0, 1, 2, 3], &[0, 1, 2, 3]]).verdict().is_ok());
+        assert!(
+            refused(&run(&[&[0, 1, 2, 3], &[0, 1, 3]])).starts_with("1 lost, 0 repeated, 0 out of order")
+        );
+        assert!(
+            refused(&run(&[&[0, 2, 1, 3], &[0, 1, 2, 3]])).contains("0 lost, 0 repeated, 1 out of order")
+        );
+        assert!(refused(&run(&[&[0, 1, 2, 2, 3], &[0, 1, 2, 3]])).contains("1 repeated"));
+        assert!(refused(&run(&[&[], &[]])).starts_with("8 lost"));
+    }
+
+    #[test]
+    fn a_reader_that_was_to_find_more_fails() {
+        let short = Report { wanted: Some(9), ..run(&[&[0, 1, 2, 3], &[0, 1, 2, 3]]) };
+        assert!(refused(&short).contains("8 records were read"));
+        assert!(Report { wanted: Some(8), ..short }.verdict().is_ok());
+    }
+
+    #[test]
+    fn a_gap_beyond_the_bound_fails() {
+        let mut report = run(&[&[0, 1, 2, 3], &[0, 1, 2, 3]]);
+        report.measured.longest_gap = Duration::from_millis(301);
+        assert!(
+            report.gap_within(None).is_ok() && report.gap_within(Some(Duration::from_millis(301))).is_ok()
+        );
+        assert!(report.gap_within(Some(Duration::from_millis(300))).is_err());
+    }
+
+    /// What scripts read by name is there, in every mode.
+    #[test]
+    fn every_field_that_is_promised_is_in_the_report() {
+        for mode in ["produce", "consume", "e2e", "failover"] {
+            let report = Report { mode, ..run(&[&[0, 1, 2, 3], &[0, 1, 2, 3]]) }.to_json();
+            for column in REPORT.columns {
+                let mut parts = column.field.split('.');
+                let field = report.get(parts.next().unwrap_or_default());
+                let field = field.unwrap_or_else(|| panic!("{mode}: {} is missing", column.field));
+                // Groups of fields that this mode does not have are null as a whole.
+                if let Some(inner) = parts.next().filter(|_| !field.is_null()) {
+                    assert!(field.get(inner).is_some(), "{mode}: {} is missing", column.field);
+                }
+            }
         }
     }
 }
