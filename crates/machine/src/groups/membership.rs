@@ -65,6 +65,8 @@ impl Groups {
                 group.rebalance_since(before, Some(&join.member), topics, &mut touched);
             } else {
                 group.release(&freed, &mut touched);
+                // What was free and waited only for this member to give something else up.
+                group.grant(&join.member, &mut touched);
             }
             group.revise(&join.member, &mut touched);
         });

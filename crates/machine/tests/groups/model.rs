@@ -101,6 +101,11 @@ impl Model {
         for (place, owner) in &owners {
             assert_eq!(group.owner(place.0, place.1), Some(*owner));
         }
+        for (place, heir) in group.targets().iter().filter(|(place, _)| !owners.contains_key(place)) {
+            let state = group.member_state(&group.members()[heir]);
+            let waits = state == MemberState::UnrevokedPartitions;
+            assert!(waits, "{place:?} is free, and {heir} is to have it");
+        }
         let now: BTreeMap<Place, u64> =
             group.offsets().iter().map(|(place, c)| (*place, c.offset.get())).collect();
         for (place, offset) in &now {
