@@ -38,7 +38,11 @@ impl World {
         {
             life.partitions = partitions;
         } else {
-            topics.insert(topic(number), TopicLife { id, partitions, racks: Vec::new() });
+            // Replicas are here or there, of the last partitions nobody knows where.
+            let rack =
+                |partition: u32| ["x", "y", "z"][(id.get() as usize + partition as usize) % 3].to_owned();
+            let racks = (0..partitions.min(3)).map(|partition| [rack(partition)].into()).collect();
+            topics.insert(topic(number), TopicLife { id, partitions, racks });
         }
         self.0.push(topics);
     }
@@ -82,6 +86,7 @@ impl World {
 pub fn wish(number: usize) -> Subscription {
     let named = |numbers: &[usize]| Subscription {
         topics: numbers.iter().map(|number| topic(*number)).collect(),
+        rack: ["x", "y"].get(number % 3).map(|rack| (*rack).to_owned()),
         ..Subscription::default()
     };
     match number {
