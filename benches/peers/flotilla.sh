@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Flotilla: three nodes on loopback, with the settings they have by default.
+# Flotilla: three nodes on loopback, with the settings they have by default (but for the free disk they ask for).
 #   flotilla.sh install | start | stop | status | clean | pids
 #   flotilla.sh topic NAME PARTS | drop NAME PARTS | leader NAME
 # An acknowledgement always means a majority has synced, so there is one mode.
@@ -10,8 +10,9 @@ export FLOTILLA_STATE=$PEERS_WORK/data/flotilla FLOTILLA_PORT=${FLOTILLA_BENCH_P
 URLS=127.0.0.1:$FLOTILLA_PORT,127.0.0.1:$((FLOTILLA_PORT + 1)),127.0.0.1:$((FLOTILLA_PORT + 2))
 CLUSTER=$ROOT/scripts/cluster
 
+GIVEN=${FLOTILLA_BIN:-} # binaries that are there already; else they are built
 install() {
-  (. "$ROOT/scripts/prepare" && build_binaries && command install -t "$BIN" "$bin/flotilla" "$bin/flotilla-server") || exit 1
+  (FLOTILLA_BIN=$GIVEN; . "$ROOT/scripts/prepare" && build_binaries && command install -t "$BIN" "$bin/flotilla" "$bin/flotilla-server") || exit 1
   build_probe
 }
 export FLOTILLA_BIN=$BIN
