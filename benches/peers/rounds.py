@@ -6,7 +6,7 @@ empty data, does the same work, and is removed; who comes first changes from rou
 which the disk or the neighbours were not quiet is marked and repeated. All runs, also the marked ones, are
 kept as lines of JSON beside the page's figures.
 """
-import argparse, json, os, platform, re, shlex, statistics, subprocess, sys, time
+import argparse, json, os, platform, re, socket, statistics, subprocess, sys, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 WORK = os.environ.get("PEERS_WORK", os.path.expanduser("~/.cache/peers"))
@@ -154,6 +154,7 @@ def one(server, work, round_, attempt):
         run = measured(label, server, probe(server, "-mode", "failover", "-topic", tag, "-rate", 200, "-secs", max(L, 12), "-kill-at", 4,
                                             "-kill-cmd", f"kill -9 {pid}", urls=urls))
         script(server, "node", node, check=False)
+        listening(script(server, "urls"))
         time.sleep(5)
     else:
         mode = {"b": "rate", "c": "sync", "e": "e2e"}[work]
@@ -161,6 +162,20 @@ def one(server, work, round_, attempt):
         run = measured(label, server, probe(server, "-mode", mode, "-topic", tag, "-rate", 1000, "-secs", L))
         script(server, "drop", tag, "1", check=False)
     return run
+
+
+def listening(urls, within=60):
+    """Waits until every node takes connections again."""
+    end = time.time() + within
+    for host, port in (url.rsplit(":", 1) for url in urls.split(",")):
+        while True:
+            try:
+                socket.create_connection((host, int(port)), 1).close()
+                break
+            except OSError:
+                if time.time() > end:
+                    raise RuntimeError(f"{host}:{port} takes no connections {within} s after the restart")
+                time.sleep(0.1)
 
 
 def o_read(server):
