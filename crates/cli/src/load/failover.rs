@@ -37,6 +37,7 @@ pub async fn deal(arguments: &FailoverArguments, measure: &Measure, shown: bool)
             eprintln!("{:3.0}s blow {}: {}", measure.elapsed().as_secs_f64(), number + 1, arguments.kill);
         }
         shell("--kill", &arguments.kill).await?;
+        measure.dealt();
         if let Some(restore) = &arguments.restore {
             let repair = at + arguments.kill_every / 2;
             tokio::time::sleep(repair.saturating_sub(measure.elapsed())).await;

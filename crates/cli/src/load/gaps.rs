@@ -7,15 +7,17 @@ use std::time::Duration;
 /// What followed a blow (a leader killed, say).
 #[derive(Clone, Debug)]
 pub struct Blow {
-    /// When.
+    /// When it began to be dealt: gaps count from here.
     pub at: Monotonic,
+    /// When it had been dealt for certain.
+    pub dealt: Option<Monotonic>,
     /// The longest time between two ends of which the later came after it.
     pub gap: Duration,
     /// The same in the partition where it was longest.
     pub partition_gap: Duration,
     /// When the longest gap began, after the blow; zero if before.
     pub gap_begins: Duration,
-    /// From the blow to the first end of a record that was due after it, by partition.
+    /// From the end of the blow to the first end of a record that was due after it, by partition.
     pub first_new: BTreeMap<u32, Duration>,
 }
 
@@ -48,17 +50,27 @@ impl Gaps {
             blow.gap = gap;
             blow.gap_begins = began.since(blow.at);
         }
-        if due.is_some_and(|due| due >= blow.at) {
-            blow.first_new.entry(partition).or_insert_with(|| now.since(blow.at));
+        // What was due while the blow was on its way may have gone before it.
+        if let (Some(due), Some(dealt)) = (due, blow.dealt)
+            && due >= dealt
+        {
+            blow.first_new.entry(partition).or_insert_with(|| now.since(dealt));
         }
     }
 
-    /// A blow is dealt now.
+    /// A blow begins to be dealt.
     pub fn blow(&mut self, now: Monotonic) {
         let zero = Duration::ZERO;
-        let blow =
-            Blow { at: now, gap: zero, partition_gap: zero, gap_begins: zero, first_new: BTreeMap::new() };
-        self.blows.push(blow);
+        let (partition_gap, gap_begins) = (zero, zero);
+        let first_new = BTreeMap::new();
+        self.blows.push(Blow { at: now, dealt: None, gap: zero, partition_gap, gap_begins, first_new });
+    }
+
+    /// The last blow has been dealt.
+    pub fn dealt(&mut self, now: Monotonic) {
+        if let Some(blow) = self.blows.last_mut() {
+            blow.dealt = Some(now);
+        }
     }
 
     /// The run is over; with records still `waiting`, what lasts until now is a gap too.
@@ -117,15 +129,17 @@ mod tests {
         gaps.begin(ms(0));
         gaps.ended(ms(90), 0, Some(ms(89)));
         gaps.ended(ms(95), 1, Some(ms(94)));
-        gaps.blow(ms(100));
+        gaps.blow(ms(98));
+        gaps.ended(ms(99), 0, Some(ms(98)));
+        gaps.dealt(ms(100));
         gaps.ended(ms(101), 0, Some(ms(99)));
         gaps.ended(ms(351), 0, Some(ms(102)));
         gaps.ended(ms(400), 1, Some(ms(103)));
         let [blow] = gaps.blows() else { panic!() };
-        assert_eq!((blow.gap.as_millis(), blow.gap_begins.as_millis()), (250, 1));
+        assert_eq!((blow.gap.as_millis(), blow.gap_begins.as_millis()), (250, 3));
         assert_eq!(blow.partition_gap.as_millis(), 305, "partition 1 waited longer than anybody noticed");
         let first: Vec<u128> = blow.first_new.values().map(Duration::as_millis).collect();
-        assert_eq!(first, [251, 300], "a record that was due before proves nothing");
+        assert_eq!(first, [251, 300], "a record that was due before the blow was dealt proves nothing");
     }
 
     #[test]

@@ -130,10 +130,16 @@ impl Measure {
         }
     }
 
-    /// A blow is dealt now.
+    /// A blow begins to be dealt.
     pub fn blow(&self) {
         let now = self.clock.monotonic();
         self.inner().gaps.blow(now);
+    }
+
+    /// The blow has been dealt.
+    pub fn dealt(&self) {
+        let now = self.clock.monotonic();
+        self.inner().gaps.dealt(now);
     }
 
     /// A record failed.
