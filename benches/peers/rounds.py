@@ -15,6 +15,7 @@ PROBE = os.path.join(WORK, "bin", "probe")
 # name: script, mode, driver, how it stands in the tables, what an acknowledgement means
 SERVERS = {
     "flotilla": ("flotilla.sh", "", "flotilla", "Flotilla", "synced on a majority before every answer"),
+    "flotilla-rust": ("flotilla.sh", "", "flotilla", "Flotilla, Rust client", "the same; the load comes from `flotilla bench`"),
     "kafka-fsync": ("kafka.sh", "fsync", "kafka", "Kafka, fsync per append",
                     "RF 3, min ISR 2, acks=all, `log.flush.interval.messages=1`: synced on all in-sync replicas"),
     "nats-always": ("nats.sh", "always", "nats", "NATS JetStream, sync always", "R3, file storage, `sync_interval: always`"),
@@ -22,7 +23,6 @@ SERVERS = {
     "kafka-default": ("kafka.sh", "default", "kafka", "Kafka, default", "RF 3, min ISR 2, acks=all; in the memory of the replicas, not synced"),
     "nats-default": ("nats.sh", "default", "nats", "NATS JetStream, default", "R3, file storage; synced every two minutes"),
 }
-SYNCED = ("kafka-fsync", "nats-always", "rabbit")
 
 a = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 a.add_argument("--rounds", type=int, default=3)
@@ -95,6 +95,34 @@ def measured(label, server, command, idle=0):
     return json.loads(open(out).read())
 
 
+def load(server, mode, topic, parts=1, secs=None, count=0, kill="", urls=None):
+    """The command of one run."""
+    window = 4000 if parts == 1 else 1000
+    if server != "flotilla-rust":
+        words = ["-mode", mode, "-topic", topic, "-parts", parts, "-secs", secs, "-window", window, "-rate", 200 if kill else 1000]
+        return probe(server, *words, *(["-count", count] if count else []), *(["-kill-at", 4, "-kill-cmd", kill] if kill else []), urls=urls)
+    flat, paced = ["--rate", 0, "--window"], ["--duration", f"{secs:g}s"]
+    words = {"tput": ["produce", topic, *paced, *flat, window], "sync": ["produce", topic, *paced, *flat, 1],
+             "rate": ["produce", topic, *paced, "--rate", 1000], "e2e": ["e2e", topic, *paced, "--rate", 1000],
+             "consume": ["consume", topic, "--records", count, *paced],
+             "failover": ["failover", topic, *paced, "--rate", 200, "--kill-at", "4s", "--kill", kill]}[mode]
+    return [os.path.join(WORK, "bin", "flotilla"), "--no-progress", "--endpoints", script(server, "urls"), "bench", *map(str, words), "-o", "jsonl"]
+
+
+def same_words(run):
+    """The report of `flotilla bench` in the words of the probe."""
+    p = run.get("probe")
+    if p is None or "reached_rate" not in p:
+        return
+    q = {"mode": p["mode"], "size": 1024, "acked": p["records"], "read": p["records"], "errors": p["failed"] + p["unknown"],
+         "msg_per_s": p["reached_rate"], "MB_per_s": p["reached_rate"] * 1024 / 1e6, "longest_ack_gap_ms": p["longest_gap_ms"]}
+    if p["latency_us"]:
+        q.update({f"{name}_ms": p["latency_us"][name] / 1000 for name in ("p50", "p95", "p99", "p999", "max")})
+    if p["mode"] == "e2e":
+        q["got"] = q["acked"]
+    run["probe"] = q
+
+
 def fsync_us():
     """Median of 150 synced appends of 4 KiB where the servers' data is."""
     path, times, block = os.path.join(WORK, "data", "disk.probe"), [], os.urandom(4096)
@@ -134,11 +162,11 @@ def one(server, work, round_, attempt):
     parts = 12 if work.endswith("12") else 1
     if work in ("a1", "a12"):
         script(server, "topic", tag, str(parts))
-        run = measured(label, server, probe(server, "-mode", "tput", "-topic", tag, "-parts", parts, "-secs", S, "-window", 4000 if parts == 1 else 1000))
+        run = measured(label, server, load(server, "tput", tag, parts, S))
         script(server, "drop", tag, str(parts), check=False)
     elif work in ("d1", "d12"):
         fill(server, tag, parts)
-        run = measured(label, server, probe(server, "-mode", "consume", "-topic", tag, "-parts", parts, "-count", o_read(server), "-secs", 60))
+        run = measured(label, server, load(server, "consume", tag, parts, 60, count=o_read(server)))
         script(server, "drop", tag, str(parts), check=False)
     elif work == "g":
         script(server, "topic", tag, "100")
@@ -151,16 +179,16 @@ def one(server, work, round_, attempt):
         script(server, "topic", tag, "1")
         time.sleep(1)
         node, pid, urls = script(server, "victim", tag).split()
-        run = measured(label, server, probe(server, "-mode", "failover", "-topic", tag, "-rate", 200, "-secs", max(L, 12), "-kill-at", 4,
-                                            "-kill-cmd", f"kill -9 {pid}", urls=urls))
+        run = measured(label, server, load(server, "failover", tag, 1, max(L, 12), kill=f"kill -9 {pid}", urls=urls))
         script(server, "node", node, check=False)
         listening(script(server, "urls"))
         time.sleep(5)
     else:
         mode = {"b": "rate", "c": "sync", "e": "e2e"}[work]
         script(server, "topic", tag, "1")
-        run = measured(label, server, probe(server, "-mode", mode, "-topic", tag, "-rate", 1000, "-secs", L))
+        run = measured(label, server, load(server, mode, tag, 1, L))
         script(server, "drop", tag, "1", check=False)
+    same_words(run)
     return run
 
 
@@ -311,7 +339,7 @@ def page():
                 "| --- |" + " ---: |" * (len(figures) + 1)]
         for s in here:
             theirs = figure(s, work, key, digits)[0]
-            ratio = f"{ours / theirs:.2f} ×" if ours and theirs and s != "flotilla" else ""
+            ratio = f"{ours / theirs:.2f} ×" if ours and theirs and not s.startswith("flotilla") else ""
             out.append(f"| {SERVERS[s][3]} | {' | '.join(figure(s, work, k, d)[1] for k, _, d in figures)} | {ratio} |")
     out += ["", "## What it cost", "", "During batched produce to 12 partitions (all three nodes together; written: the node that wrote most).", "",
             "| server | CPU seconds per million records, servers | client | peak memory MB, largest node | bytes written per payload byte |", "| --- | ---: | ---: | ---: | ---: |"]
