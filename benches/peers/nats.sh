@@ -13,7 +13,7 @@ N="$BIN/nats --no-context -s $NURL"
 install() {
   need_go
   need curl curl
-  GOBIN=$BIN go install github.com/nats-io/nats-server/v2@${NATS_VERSION:-latest} || exit 1
+  GOBIN=$BIN go install github.com/nats-io/nats-server/v2@${NATS_VERSION:-v2.15.2} || exit 1
   [ "${NO_OFFICIAL:-0}" = 1 ] || GOBIN=$BIN go install github.com/nats-io/natscli/nats@${NATSCLI_VERSION:-latest} || exit 1
   build_probe
   "$BIN/nats-server" --version
